@@ -1,0 +1,342 @@
+"""Any file FFmpeg reads → frames with exact times, in one sequential pass.
+
+    packets → frames → the few that are kept → pixels
+
+Each arrow is a generator, so that memory stays flat however long the file is, and only kept frames are converted and
+resized, by swscale in one step.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from video_captioning.errors import ConfigError, MissingFileError, NoPictureError
+from video_captioning.media import Limits, Video, VideoInfo, check_size, open_video
+
+Pixels = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Kept = TypeVar("Kept")
+
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT  # the same on every CPU
+_FILTERS = {"bilinear": Interpolation.BILINEAR | _EXACT, "bicubic": Interpolation.BICUBIC | _EXACT}
+_MATRICES = {1, 4, 5, 6, 7, 9, 10}  # AVColorSpace values of YCbCr that swscale converts
+_TIE = 1e-6  # seconds; a frame is on screen from its own time on, whatever the rounding
+_UPRIGHT = np.array([1, 0, 0, 0, 1], np.int32).tobytes()  # a display matrix that changes nothing
+_LONGEST_STRIP = 64  # a picture longer than this many times its width is squashed to that before a centre crop
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are kept.
+
+    A clip of D seconds is cut into n = clamp(round(D * fps), 1, max_frames) equal intervals (or n = `frames`), and the
+    frame on screen at the middle of each is kept. A frame on screen at several middles is kept once, so variable
+    frame rates and clips with fewer than n frames give fewer. `fps=math.inf` keeps every frame, up to `max_frames`.
+    """
+
+    fps: float = 2.0  # frames kept a second
+    max_frames: int = 16  # a longer clip is covered evenly by this many
+    frames: int | None = None  # a fixed number, evenly spread, instead of `fps`
+    keyframes: bool = False  # only key frames, up to `max_frames` (or `frames`) evenly; nothing else is decoded
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ConfigError(f"sampling.fps must be above 0, not {self.fps}")
+        if self.max_frames < 1:
+            raise ConfigError(f"sampling.max_frames must be at least 1, not {self.max_frames}")
+        if self.frames is not None and self.frames < 1:
+            raise ConfigError(f"sampling.frames must be at least 1, not {self.frames}")
+
+    @property
+    def most(self) -> int:
+        """The most frames that any clip gives."""
+        return self.frames or self.max_frames
+
+    def count(self, duration: float) -> int:
+        """How many frames a clip of `duration` seconds gives, if it has as many."""
+        if self.frames or duration * self.fps >= self.max_frames or math.isinf(self.fps):
+            return self.most
+        return max(1, math.floor(duration * self.fps + 0.5))
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a frame becomes the square picture that an encoder wants."""
+
+    size: int = 224  # pixels, side of the square
+    mode: Literal["squash", "crop"] = "squash"  # lose the aspect ratio, or what is outside the centre
+    keep: float = 1.0  # share of the shorter side that a centre crop keeps
+    filter: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"resize.size must be at least 1, not {self.size}")
+        if self.mode not in ("squash", "crop"):
+            raise ConfigError(f"resize.mode must be squash or crop, not {self.mode}")
+        if not 0 < self.keep <= 1:
+            raise ConfigError(f"resize.keep must be above 0 and at most 1, not {self.keep}")
+        if self.filter not in _FILTERS:
+            raise ConfigError(f"resize.filter must be bilinear or bicubic, not {self.filter}")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What was kept of a clip."""
+
+    pixels: Pixels  # uint8 RGB [n, height, width, 3], n ≥ 1, right way up
+    times: npt.NDArray[np.float64]  # [n] seconds from the start of the video stream, strictly increasing
+    info: VideoInfo
+    warnings: tuple[str, ...] = ()  # short phrases: what could not be read
+
+
+def sample(
+    path: str | Path,
+    sampling: Sampling = Sampling(),
+    resize: Resize | None = None,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    threads: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
+) -> Frames:
+    """Keep a few frames of a video, GIF or still image.
+
+    Args:
+        path: a regular file; its name means nothing to FFmpeg.
+        sampling: which frames.
+        resize: to what square; None keeps the displayed size (that of the first kept frame, if it changes).
+        start, end: seconds; sample only this stretch of the clip. Times stay those of the whole clip.
+        threads: decoder threads; None for one a CPU.
+        limits: the largest picture that is decoded.
+
+    A damaged packet is skipped, a file that is cut short gives what can be had, and `warnings` says so.
+
+    Raises:
+        MediaError: one of its subclasses, where the file gives no picture at all.
+        ConfigError: an option out of range.
+    """
+    path = Path(path)
+    if not start >= 0 or (end is not None and not end > start):
+        raise ConfigError(f"a segment needs 0 ≤ start < end, not {start} to {end}")
+    stretch = (start, math.inf if end is None else end)
+    try:
+        frames, stated = _sample(path, sampling, resize, stretch, threads, limits)
+        seen = frames.info.duration
+        if stated and seen and seen < stated / 2 and len(frames.times) < sampling.count(seen - start):
+            # The header promised more than twice what there is, so the frames were taken too far apart.
+            frames, _ = _sample(path, sampling, resize, stretch, threads, limits, duration=seen)
+        return frames
+    except OSError as error:
+        raise MissingFileError(path, f"reading it failed ({error.strerror})", "check the disk or network") from error
+
+
+def _sample(
+    path: Path,
+    sampling: Sampling,
+    resize: Resize | None,
+    stretch: tuple[float, float],
+    threads: int | None,
+    limits: Limits,
+    duration: float | None = None,
+) -> tuple[Frames, float | None]:
+    """One pass. Also returns the clip's duration as its header states it; `duration` (seconds) overrides that."""
+    start, stop = stretch
+    with open_video(path, limits, threads) as video:
+        stated = duration or video.duration
+        painter = _Painter(video, resize, limits)
+        if start:
+            video.seek(start)
+        if sampling.keyframes:
+            packets = _thin(_until(video.key_packets(), stop), _Grid(start, 0.0), sampling.most, lambda packet: packet)
+            packets = _spread(packets, sampling.most, start, min(stop, video.end or stop))
+            kept = [(time, painter.paint(frame)) for time, packet in packets for frame in video.decode_alone(packet)]
+        else:
+            grid = _plan(sampling, start, stop, stated, video)
+            kept = _thin(_until(video.frames(), stop), grid, sampling.most, painter.paint)
+            seen = min(stop, stated or stop) if video.end is None else min(stop, video.end)
+            count = max(grid.count or 1, sampling.count(seen - start))
+            kept = _spread(kept, count, start, seen)
+        if start and video.end is not None and video.end <= start:
+            raise NoPictureError(path, f"there is nothing at {start:g} s or later", "choose an earlier start")
+        if kept:
+            return _frames(kept, video, painter), stated
+        if not sampling.keyframes:
+            raise video.no_picture()
+    return _sample(path, replace(sampling, keyframes=False), resize, stretch, threads, limits)  # no key frame is whole
+
+
+def _frames(kept: list[tuple[float, Pixels]], video: Video, painter: _Painter) -> Frames:
+    duration = video.duration if video.end is None else video.end
+    still = video.duration is None and video.packets == 1
+    height, width = painter.displayed
+    info = VideoInfo(
+        video.path,
+        None if still else duration,
+        width,
+        height,
+        None if still else video.fps,
+        video.stream.codec.canonical_name,
+    )
+    times = np.array([time for time, _ in kept])
+    return Frames(np.stack([picture for _, picture in kept]), times, info, tuple(video.warnings()))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The moments whose frames are kept: first, first + step, …"""
+
+    first: float  # seconds
+    step: float  # seconds; 0 keeps every frame
+    count: int | None = None  # moments in all, where the duration is known
+    last: float = math.inf  # moments after which to stop, where the duration can be trusted
+
+
+def _plan(sampling: Sampling, start: float, stop: float, stated: float | None, video: Video) -> _Grid:
+    """The middles of equal intervals, as `Sampling` says; every frame where there may be too few to choose from."""
+    if stated is None and stop == math.inf:
+        step = 0.0 if sampling.frames else 1 / sampling.fps
+        return _Grid(start + step / 2 + _TIE, step)
+    length = max(min(stop, stated or stop) - start, 0.0)
+    count = sampling.count(length)
+    if length * (video.fps or math.inf) <= 2 * count:
+        return _Grid(start, 0.0, count)
+    step = length / count
+    return _Grid(start + step / 2 + _TIE, step, count, count if video.has_index else math.inf)
+
+
+def _until(shown: Iterable[tuple[float, Item | None]], stop: float) -> Iterator[tuple[float, Item | None]]:
+    for time, item in shown:
+        if time >= stop:
+            yield stop, None
+            return
+        yield time, item
+
+
+def _thin(
+    shown: Iterable[tuple[float, Item | None]], grid: _Grid, most: int, keep: Callable[[Item], Kept]
+) -> list[tuple[float, Kept]]:
+    """The items on screen at the moments of a grid, each once; `keep` turns an item into what is held of it.
+
+    `shown` is ordered by time and ends with (end, None). Where the grid turns out too fine, that is where more than
+    2 * `most` items would be held, every other one is let go and the step doubled: what is held covers the clip
+    evenly at all times, whatever its length.
+    """
+    held: list[tuple[float, Kept]] = []
+    latest: tuple[float, Item] | None = None
+    moment, step = 0, grid.step
+    for (time, item), (until, _) in pairwise(shown):
+        if item is None:
+            break
+        latest = (time, item)
+        if until <= grid.first + moment * step:
+            continue
+        held.append((time, keep(item)))
+        if len(held) > 2 * most:
+            held = _spread(held, most, grid.first, until)
+            step = max(2 * step, (until - grid.first) / most)
+            moment = 0
+        if step:
+            moment = max(moment + 1, math.ceil((until - grid.first) / step))
+        if moment >= grid.last:
+            break
+    if not held and latest:  # a clip that ends before the first moment
+        held.append((latest[0], keep(latest[1])))
+    return held
+
+
+def _spread(items: list[tuple[float, Kept]], count: int, start: float, end: float) -> list[tuple[float, Kept]]:
+    """`count` of the items (or all, if fewer): those on screen in the middle of equal intervals, none of them twice."""
+    if len(items) <= count:
+        return items
+    times = [time for time, _ in items]
+    chosen: list[tuple[float, Kept]] = []
+    index = -1
+    for i in range(count):
+        middle = start + (i + 0.5) * (end - start) / count + _TIE
+        on_screen = bisect_right(times, middle) - 1
+        index = min(max(on_screen, index + 1), len(items) - count + i)
+        chosen.append(items[index])
+    return chosen
+
+
+class _Painter:
+    """Frame → picture: depth, matrix, range and size in one step of swscale, then turned upright."""
+
+    def __init__(self, video: Video, resize: Resize | None, limits: Limits) -> None:
+        self.displayed = (0, 0)  # height and width of the first picture, as displayed
+        self._path = video.path
+        self._resize = resize
+        self._limits = limits
+        self._pixel_shape = float(video.stream.sample_aspect_ratio or 1)  # width by height of one pixel
+        self._filter = _FILTERS[resize.filter if resize else "bilinear"]
+        self._reformatter = VideoReformatter()
+
+    def paint(self, frame: VideoFrame) -> Pixels:
+        """uint8 RGB [height, width, 3]"""
+        turned, down, right = _orientation(frame)
+        size = (frame.height, max(1, round(frame.width * self._pixel_shape)))
+        if self.displayed == (0, 0):
+            check_size(self._path, size[1], size[0], self._limits)
+            self.displayed = size[::-1] if turned else size
+        height, width = self._scaled(size, turned)
+        guess = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601  # as players do
+        try:
+            picture = self._reformatter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="rgb24",
+                src_colorspace=None if frame.format.is_rgb or frame.colorspace in _MATRICES else guess,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=self._filter,
+                threads=1,
+            ).to_ndarray()
+        except av.FFmpegError as error:
+            problem = f"its pixel format {frame.format.name} cannot be shown as RGB"
+            raise NoPictureError(self._path, problem, "convert it to yuv420p first") from error
+        if turned:
+            picture = picture.transpose(1, 0, 2)
+        picture = picture[::down, ::right]
+        if self._resize and self._resize.mode == "crop":
+            side = self._resize.size
+            top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+            picture = picture[top : top + side, left : left + side]
+        return np.ascontiguousarray(picture, dtype=np.uint8)
+
+    def _scaled(self, size: tuple[int, int], turned: bool) -> tuple[int, int]:
+        """Height and width for swscale, before the picture is turned and cut."""
+        if self._resize is None:
+            return self.displayed[::-1] if turned else self.displayed
+        if self._resize.mode == "squash":
+            return self._resize.size, self._resize.size
+        shorter = round(self._resize.size / self._resize.keep)
+        scale = shorter / min(size)
+        height, width = (min(round(side * scale), _LONGEST_STRIP * shorter) for side in size)
+        return height, width
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, int, int]:
+    """How the display matrix turns a frame: rows for columns?, then the step (1 or -1) through rows and columns."""
+    try:
+        side_data: Mapping[str, Any] = frame.side_data
+        matrix = np.frombuffer(bytes(side_data.get("DISPLAYMATRIX", _UPRIGHT)), np.int32)
+        a, b, c, d = (int(value) for value in matrix[[0, 1, 3, 4]])
+    except ValueError:  # PyAV cannot list side data of a kind it has no name for, such as EXIF
+        a, b = ((1, 0), (0, -1), (-1, 0), (0, 1))[round(frame.rotation / 90) % 4]
+        c, d = -b, a
+    # The place (x, y) goes to (a x + c y, b x + d y).
+    turned = abs(b) > abs(a)
+    x, y = (c, b) if turned else (a, d)
+    return turned, -1 if y < 0 else 1, -1 if x < 0 else 1
