@@ -1,0 +1,87 @@
+"""Words to ids and back: SentencePiece byte-pair encoding (Sennrich et al. 2016; Kudo & Richardson 2018)."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from video_captioning.errors import DataError
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPACE = "\u2581"
+
+
+def clean(text: str) -> str:
+    """A caption as the models see it: lower case, one space between words, no space-separated full stop at the end."""
+    return " ".join(text.lower().split()).rstrip(" .")
+
+
+class Tokenizer:
+    """Ids are ints; `pad`, `unk`, `bos` and `eos` are the same in every vocabulary."""
+
+    pad, unk, bos, eos = PAD, UNK, BOS, EOS
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        try:
+            return cls(Path(path).read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise DataError(path, f"no SentencePiece model ({error})", "train one or name another file") from error
+
+    @classmethod
+    def train(cls, captions: Iterable[str], size: int) -> Tokenizer:
+        """Learn a vocabulary of `size` pieces, or of as many as the captions hold."""
+        lines = [cleaned for caption in captions if (cleaned := clean(caption))]
+        try:
+            return cls(learn_pieces(lines, size))
+        except RuntimeError as error:
+            largest = re.search(r"value <= (\d+)", str(error))
+            if largest is None:
+                raise
+            return cls(learn_pieces(lines, int(largest[1])))
+
+    def __len__(self) -> int:
+        return int(self.processor.get_piece_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a caption, without `bos` and `eos`."""
+        return list(self.processor.encode(clean(text)))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.processor.decode(list(ids)))
+
+    def words(self, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
+        """The words of a sequence, each with the places of its pieces in `ids`."""
+        words: list[list[int]] = []
+        for place, piece in enumerate(ids):
+            if not words or self.processor.id_to_piece(int(piece)).startswith(SPACE):
+                words.append([])
+            words[-1].append(place)
+        named = [(self.decode([ids[place] for place in places]).strip(), places) for places in words]
+        return [(text, places) for text, places in named if text]
+
+
+def learn_pieces(lines: list[str], size: int) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=size,
+        character_coverage=0.9999,
+        normalization_rule_name="nmt_nfkc_cf",
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=BOS,
+        eos_id=EOS,
+        minloglevel=2,
+    )
+    return model.getvalue()
