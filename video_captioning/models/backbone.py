@@ -1,0 +1,159 @@
+"""Any Hugging Face vision model, frozen, as `frames uint8 → features`; our own compact encoder is one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import cached_file, logging
+
+from video_captioning.errors import ConfigError
+from video_captioning.models.compact import CompactEncoder
+
+Positions = Literal["class", "patches", "both"]
+
+
+class CompactConfig(PretrainedConfig):  # type: ignore[misc]
+    model_type = "vidcap_compact"
+
+    def __init__(self, hidden_size: int = 192, image_size: int = 128, patch_size: int = 16, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.hidden_size = hidden_size
+        self.image_size = image_size
+        self.patch_size = patch_size
+
+
+class CompactModel(PreTrainedModel):  # type: ignore[misc]
+    """The compact encoder in Hugging Face form, its outputs on the teacher's scale."""
+
+    config_class = CompactConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__(config)
+        self.encoder = CompactEncoder(features=config.hidden_size)
+        self.register_buffer("mean", torch.zeros(2, config.hidden_size))
+        self.register_buffer("std", torch.ones(2, config.hidden_size))
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
+        features = self.encoder(pixel_values)
+        kind = torch.ones(features.shape[1], dtype=torch.int64)
+        kind[0] = 0
+        return BaseModelOutput(last_hidden_state=features * self.std[kind] + self.mean[kind])
+
+
+AutoConfig.register(CompactConfig.model_type, CompactConfig)
+AutoModel.register(CompactConfig, CompactModel)
+
+
+class Backbone(nn.Module):
+    """A frozen vision model and the picture it wants.
+
+    Attributes:
+        resize: how a frame becomes its input, the fields of `frames.Resize`, from its own `preprocessor_config.json`.
+        mean, std: of the normalisation that `forward` does.
+        positions, width: places a frame and width of the features.
+        identity: name, revision and hash of the weights; features of two backbones of one identity are equal.
+    """
+
+    def __init__(self, name: str, revision: str | None = None, positions: Positions = "both", grid: int = 7) -> None:
+        """Load by hub name or local folder.
+
+        Args:
+            positions: the class token, patches pooled to `grid`×`grid`, or both (the class token first).
+
+        Raises:
+            ConfigError: the name is neither a folder nor a model of the hub, or not a vision model.
+        """
+        super().__init__()
+        logging.set_verbosity_error()  # its report on weights that are not used, such as a pooler's
+        logging.disable_progress_bar()
+        try:
+            model = AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
+            settings = json.loads(Path(cached_file(name, "preprocessor_config.json", revision=revision)).read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"backbone '{name}' cannot be loaded ({str(error).splitlines()[0]}); give a model of the "
+                              "hub or a folder with config.json, model.safetensors and preprocessor_config.json") from error
+        self.model = getattr(model, "vision_model", model).eval().requires_grad_(False)
+        self.resize = resize_of(settings)
+        self.kinds = positions
+        self.identity = {
+            "name": Path(name).name if Path(name).is_dir() else name,
+            "revision": revision or getattr(model.config, "_commit_hash", None),
+            "sha256": weights_hash(self.model),
+            "positions": positions,
+            "grid": grid,
+        }
+        self.mean, self.std = (settings.get(key, [0.5] * 3) for key in ("image_mean", "image_std"))
+        mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
+        self.register_buffer("scale", settings.get("rescale_factor", 1 / 255) / std)
+        self.register_buffer("shift", -mean / std)
+        side = self.resize["size"]
+        with torch.inference_mode():
+            hidden = self.hidden(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+        patches = hidden.shape[1] - self.prefix(hidden.shape[1])
+        self.side = int(patches**0.5)
+        self.grid = min(grid, self.side)
+        self.register_buffer("pooling", pooling(self.side, self.grid))
+        self.width = hidden.shape[2]
+        self.positions = {"class": 1, "patches": self.grid**2, "both": 1 + self.grid**2}[positions]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames uint8 `[N, S, S, 3]` → features float32 `[N, positions, width]`."""
+        hidden = self.hidden(frames)
+        prefix = self.prefix(hidden.shape[1])
+        patches = hidden[:, prefix:]
+        token = hidden[:, :1] if prefix else patches.mean(1, keepdim=True)
+        if self.kinds == "class":
+            return token
+        pooled = self.pooling @ patches
+        return torch.cat([token, pooled], 1) if self.kinds == "both" else pooled
+
+    def hidden(self, frames: Tensor) -> Tensor:
+        """Class and register tokens, if any, then patches: `[N, tokens, width]`."""
+        pixels = frames.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        hidden: Tensor = self.model(pixel_values=pixels).last_hidden_state
+        return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+
+    def prefix(self, tokens: int) -> int:
+        """How many tokens stand before the patches, which fill a square."""
+        return tokens - int(tokens**0.5) ** 2
+
+
+def resize_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The picture that a `preprocessor_config.json` describes, as fields of `frames.Resize`."""
+    size = settings.get("size", 224)
+    crop = settings.get("crop_size")
+    sides = size if isinstance(size, dict) else {"shortest_edge": size}
+    chosen = {"filter": "bicubic" if settings.get("resample", 2) == 3 else "bilinear"}
+    shorter = sides.get("shortest_edge", sides.get("height", 224))
+    if "crop_pct" in settings:
+        return {"size": shorter, "mode": "crop", "keep": settings["crop_pct"], **chosen}
+    if settings.get("do_center_crop") and crop is not None:
+        side = crop["height"] if isinstance(crop, dict) else crop
+        return {"size": side, "mode": "crop", "keep": side / shorter, **chosen}
+    return {"size": shorter, "mode": "squash", **chosen}
+
+
+def pooling(side: int, grid: int) -> Tensor:
+    """Matrix `[grid², side²]` that averages the patches under each cell of a coarser grid (adaptive average pooling)."""
+    places = torch.eye(side * side).view(side * side, 1, side, side)
+    return nn.functional.adaptive_avg_pool2d(places, grid).flatten(1).T.contiguous()
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the weights; a pooler is left out, since it may be freshly initialised and is not used."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith("pooler."):
+            continue
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""A checkpoint describes itself: it loads without the config tree and without the code that made the data."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from video_captioning.errors import CheckpointError
+from video_captioning.models.advanced import Advanced, AdvancedConfig
+from video_captioning.tokenizer import Tokenizer
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself, beside its weights."""
+
+    kind: str
+    """Name of the model: `advanced`."""
+    model: dict[str, Any]
+    """Fields of the model's config."""
+    backbone: dict[str, Any]
+    """How to load the backbone, and its identity."""
+    sampling: dict[str, Any]
+    tokenizer: bytes
+    config: dict[str, Any]
+    """The whole resolved configuration of the run."""
+    data: str
+    """SHA-256 over the training items' feature keys and captions."""
+    commit: str | None
+
+
+def describe(checkpoint: dict[str, Any], description: Description) -> None:
+    """Write the description into a checkpoint that is about to be saved."""
+    fields = asdict(description)
+    fields["tokenizer"] = base64.b64encode(description.tokenizer).decode()
+    checkpoint["vidcap"] = {"version": VERSION, **fields}
+
+
+def load(path: str | Path) -> tuple[Advanced, Description]:
+    """The model, in evaluation mode, and its description.
+
+    Raises:
+        CheckpointError: missing, truncated, not one of ours, or of a newer version.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        fields = dict(checkpoint["vidcap"])
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "no such checkpoint", "give the .ckpt file of a run") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(path, "cannot be read, perhaps cut short", "use another checkpoint of the run") from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(path, "is not a checkpoint of vidcap", "give the .ckpt file of `vidcap train`") from error
+    if fields.pop("version") > VERSION:
+        raise CheckpointError(path, "was written by a newer vidcap", "upgrade vidcap")
+    fields["tokenizer"] = base64.b64decode(fields["tokenizer"])
+    description = Description(**fields)
+    model = Advanced(AdvancedConfig(**description.model))
+    prefix = "model."
+    model.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)})
+    return model.eval(), description
+
+
+def tokenizer_of(description: Description) -> Tokenizer:
+    return Tokenizer(description.tokenizer)
+
+
+def current_commit() -> str | None:
+    """The commit that the code was run from, if it was run from a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
