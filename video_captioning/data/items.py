@@ -1,0 +1,86 @@
+"""What a data set is, whatever its source: items of media and captions, read from a listing in a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from video_captioning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip or picture with its references."""
+
+    id: str
+    path: Path
+    captions: tuple[str, ...]
+    weight: float = 1.0
+    """How often an epoch draws it, on average."""
+
+
+def read_folder(listing: str | Path) -> list[Item]:
+    """Items of a TSV (`file<TAB>caption`, a row a caption) or JSONL (`file`, and `captions` or `caption`) listing.
+
+    Files are relative to the listing's folder. Rows of one file are one item. `id` and `weight` are optional in JSONL.
+
+    Raises:
+        DataError: no such listing, a row that cannot be read (its line is named), or no row at all.
+    """
+    path = Path(listing)
+    rows = read_json_lines(path) if path.suffix == ".jsonl" else read_tab_separated(path)
+    items: dict[str, Item] = {}
+    for line, file, captions, name, weight in rows:
+        kept = tuple(caption for caption in captions if caption.strip())
+        if not kept:
+            raise DataError(path, f"line {line} has no caption", "write one or remove the row")
+        known = items.get(file)
+        if known is not None:
+            kept = known.captions + kept
+        items[file] = Item(name, path.parent / file, kept, weight)
+    if not items:
+        raise DataError(path, "no rows", "write one row a caption: file, tab, caption")
+    return list(items.values())
+
+
+Row = tuple[int, str, list[str], str, float]
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", "give a TSV or JSONL listing") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, "is not UTF-8 text", "save it as UTF-8") from error
+
+
+def read_tab_separated(path: Path) -> Iterator[Row]:
+    for number, line in lines(path):
+        cells = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
+        if len(cells) != 2:
+            raise DataError(path, f"line {number} has {len(cells)} columns", "write two: file, tab, caption")
+        if number == 1 and cells == ["file", "caption"]:
+            continue
+        yield number, cells[0], [cells[1]], Path(cells[0]).stem, 1.0
+
+
+def read_json_lines(path: Path) -> Iterator[Row]:
+    for number, line in lines(path):
+        try:
+            row: Any = json.loads(line)
+            file = row["file"]
+            captions = row["captions"] if "captions" in row else [row["caption"]]
+            weight = float(row.get("weight", 1.0))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(path, f"line {number} is not a row ({error})", 'write {"file": …, "captions": […]}') from error
+        if not isinstance(file, str) or not all(isinstance(caption, str) for caption in captions):
+            raise DataError(path, f"line {number} holds something that is not text", "give strings")
+        yield number, file, captions, str(row.get("id", Path(file).stem)), weight
