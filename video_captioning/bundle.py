@@ -1,0 +1,253 @@
+"""The model on disk: a folder with three ONNX graphs, a tokenizer and `bundle.json`, which says what they are.
+
+`read` checks everything before anything is run: schema, presence, size and SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from video_captioning.decoding import Arrays, Decoding
+from video_captioning.errors import BundleError, ConfigError, OutputError
+from video_captioning.frames import Resize, Sampling
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+GRAPHS = ("encoder", "memory", "step")
+FRAMES_PER_CALL = 64  # bounds the memory of one encoder call
+BUILT_IN = Path(str(files("video_captioning"))) / "bundles"
+REMAKE = "copy the bundle again, or export it again"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. Every file that it names has the size and hash that `bundle.json` states."""
+
+    folder: Path
+    name: str
+    version: str
+    kind: str
+    """Which model it holds: `baseline`, `attention` or `advanced`."""
+    licence: str
+    preprocess: dict[str, Any]
+    """`size`, `resize` (`mode`, `keep`, `filter`), `mean`, `std`; the last two are inside the graph and only stated."""
+    sampling: Sampling
+    decoding: Decoding
+    tokenizer: Path
+    graphs: dict[str, Path]
+    """Files of `encoder`, `memory` and `step`."""
+    made_by: dict[str, Any]
+    """Command, config, data fingerprint and commit."""
+    scores: dict[str, Any]
+    parity: dict[str, Any]
+    sha256: str
+    """Of `bundle.json`, which holds the hashes of all other files."""
+    bytes: int
+    """Size of all files together."""
+
+    @property
+    def resize(self) -> Resize:
+        return Resize(size=self.preprocess["size"], **self.preprocess["resize"])
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a bundle: a path, or the name of one that ships with the package."""
+    folder = Path(name)
+    if not folder.exists() and str(name) in built_in():
+        return BUILT_IN / str(name)
+    return folder
+
+
+def built_in() -> list[str]:
+    """Names of the bundles that ship with the package."""
+    return sorted(path.parent.name for path in BUILT_IN.glob(f"*/{MANIFEST}"))
+
+
+def read(name: str | Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Args:
+        name: a folder, or the name of a bundle that ships with the package.
+
+    Raises:
+        BundleError: nothing there, not a bundle, a newer schema, or a file that is missing, truncated or changed.
+    """
+    folder = locate(name)
+    text = manifest_text(folder)
+    try:
+        manifest = json.loads(text)
+        schema = int(manifest["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(folder / MANIFEST, "is damaged: it is not a bundle's JSON", REMAKE) from error
+    if schema > SCHEMA_VERSION:
+        raise BundleError(
+            folder, f"has schema {schema}, newer than {SCHEMA_VERSION}, which this vidcap reads", "upgrade vidcap"
+        )
+    try:
+        verify(folder, manifest["files"])
+        return build(folder, manifest, hashlib.sha256(text).hexdigest())
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise BundleError(folder / MANIFEST, f"lacks or misstates a field ({error})", REMAKE) from error
+
+
+def manifest_text(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except FileNotFoundError as error:
+        problem = "holds no bundle.json" if folder.is_dir() else "no such bundle"
+        names = ", ".join(built_in())
+        raise BundleError(folder, problem, f"give a bundle's folder or one of: {names}") from error
+    except OSError as error:
+        raise BundleError(folder / MANIFEST, f"cannot be read ({error.strerror})", "check the permissions") from error
+
+
+def build(folder: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
+    graphs = {name: folder / manifest["graphs"][name]["file"] for name in GRAPHS}
+    tokenizer = folder / manifest["tokenizer"]["file"]
+    for path in (*graphs.values(), tokenizer):
+        if path.name not in manifest["files"]:
+            raise BundleError(path, "is used but not listed in bundle.json", REMAKE)
+    return Bundle(
+        folder=folder,
+        name=str(manifest["name"]),
+        version=str(manifest["version"]),
+        kind=str(manifest["kind"]),
+        licence=str(manifest["licence"]),
+        preprocess=dict(manifest["preprocess"]),
+        sampling=Sampling(**manifest["sampling"]),
+        decoding=Decoding(**manifest["decoding"]),
+        tokenizer=tokenizer,
+        graphs=graphs,
+        made_by=dict(manifest["made_by"]),
+        scores=dict(manifest["scores"]),
+        parity=dict(manifest["parity"]),
+        sha256=sha256,
+        bytes=sum(entry["bytes"] for entry in manifest["files"].values()),
+    )
+
+
+def verify(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise BundleError unless every listed file has its stated size and hash."""
+    for name, stated in listed.items():
+        path = folder / name
+        if Path(name).name != name:
+            raise BundleError(folder / MANIFEST, f"names a file outside its folder: {name}", "do not use this bundle")
+        try:
+            size = path.stat().st_size
+            if size != stated["bytes"]:
+                raise BundleError(path, f"is {size} bytes instead of {stated['bytes']}: cut short or changed", REMAKE)
+            if file_hash(path) != stated["sha256"]:
+                raise BundleError(path, "does not have the stated SHA-256: changed or damaged", REMAKE)
+        except OSError as error:
+            raise BundleError(path, f"cannot be read ({error.strerror})", REMAKE) from error
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes otherwise.
+
+    Raises:
+        OutputError: the name is taken, or there is no room or permission.
+    """
+    target = Path(folder)
+    if target.exists():
+        raise OutputError(target, "exists already", "give another name or remove it first")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OutputError(target, f"cannot be made ({error.strerror})", "give another place") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except OSError as error:
+        raise OutputError(target, f"cannot be written ({error.strerror})", "make room or give another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Add `schema_version` and the sizes and hashes of the files in `folder`, and write `bundle.json` last."""
+    listed = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    for name in listed:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump({"schema_version": SCHEMA_VERSION, **manifest, "files": listed}, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class Runtime:
+    """The three graphs of a bundle, loaded: what `decoding.decode` and the captioner run."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Load the graphs. Raises BundleError when ONNX Runtime cannot."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+        def load(graph: str) -> onnxruntime.InferenceSession:
+            return onnxruntime.InferenceSession(bundle.graphs[graph], options, providers=["CPUExecutionProvider"])
+
+        try:
+            with ThreadPoolExecutor(len(GRAPHS)) as pool:
+                self._encoder, self._memory, self._step = pool.map(load, GRAPHS)
+        except Exception as error:  # ONNX Runtime raises many unrelated classes
+            raise BundleError(bundle.folder, f"its graphs cannot be loaded ({error})", "export it again") from error
+        self._memory_names = [output.name for output in self._memory.get_outputs()]
+
+    def encode(self, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Frames uint8 `[T, H, W, 3]` of each clip → features `[B, T, P, D]` and mask `[B, T]`.
+
+        The frames of all clips are packed, so that no padding is ever encoded.
+        """
+        packed = np.concatenate(clips)
+        parts = [
+            self._encoder.run(None, {"frames": packed[at : at + FRAMES_PER_CALL]})[0]
+            for at in range(0, len(packed), FRAMES_PER_CALL)
+        ]
+        encoded = np.concatenate(parts)
+        lengths = [len(clip) for clip in clips]
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        features = np.zeros((*mask.shape, *encoded.shape[1:]), encoded.dtype)
+        features[mask] = encoded
+        return features, mask
+
+    def remember(self, features: np.ndarray, frame_mask: np.ndarray) -> tuple[Arrays, Arrays]:
+        """Features and mask → memory and the state before the first word, each with first axis B."""
+        values = self._memory.run(None, {"features": features, "frame_mask": frame_mask})
+        outputs = dict(zip(self._memory_names, values, strict=True))
+        state = {name: value for name, value in outputs.items() if name.startswith("state_")}
+        return {name: value for name, value in outputs.items() if name not in state}, state
+
+    def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays) -> tuple[np.ndarray, Arrays, np.ndarray]:
+        """The step function of `decoding.decode`."""
+        logits, *following, attention = self._step.run(None, {"token": tokens, **memory, **state})
+        return logits, dict(zip(state, following, strict=True)), attention

@@ -1,0 +1,216 @@
+"""Clip → frames → features → memory → hypotheses → Caption: one direction, one pass, each stage timed."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from video_captioning.bundle import Bundle, Runtime, read
+from video_captioning.decoding import Decoding, Hypothesis, Special, decode
+from video_captioning.errors import MediaError
+from video_captioning.frames import Frames, Sampling, sample
+from video_captioning.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption and where it came from."""
+
+    text: str
+    logprob: float
+    """Sum over the pieces of the word."""
+    weights: tuple[float, ...]
+    """Attention to each frame, summing to one."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another sentence of the same search."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Video:
+    """What the file says of itself."""
+
+    path: str
+    duration: float | None
+    """Seconds."""
+    width: int
+    height: int
+    fps: float | None
+    codec: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which bundle said it."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds for this clip; a batch's encoding and generating are shared out evenly."""
+
+    decode: float
+    encode: float
+    generate: float
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One sentence about one clip."""
+
+    text: str
+    score: float
+    """Mean log-probability of the tokens."""
+    words: tuple[Word, ...]
+    alternatives: tuple[Alternative, ...]
+    frames: tuple[float, ...]
+    """Times of the frames that were looked at, seconds."""
+    segment: tuple[float, float] | None
+    video: Video
+    model: Model
+    timings: Timings
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the CLI, the service and the catalog."""
+        return asdict(self)
+
+
+class Captioner:
+    """A loaded model. Calling it with a path gives a Caption; `captions` takes many paths and batches them."""
+
+    def __init__(self, model: str | Path | Bundle = "default", *, threads: int | None = None) -> None:
+        """Load a bundle.
+
+        Args:
+            model: a bundle, its folder, or the name of one that ships with the package.
+            threads: processor cores to use; all that this process may use unless given.
+
+        Raises:
+            BundleError: missing, truncated, changed, or of a newer schema.
+        """
+        self.bundle = model if isinstance(model, Bundle) else read(model)
+        self.threads = threads or available_cores()
+        self._runtime = Runtime(self.bundle, self.threads)
+        self.tokenizer = Tokenizer.load(self.bundle.tokenizer)
+        self._special = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
+        self._model = Model(self.bundle.name, self.bundle.version, self.bundle.sha256)
+
+    def __call__(
+        self, path: str | Path, *, sampling: Sampling | None = None, decoding: Decoding | None = None
+    ) -> Caption:
+        """Caption one clip, with the bundle's own sampling and decoding unless others are given.
+
+        Raises:
+            MediaError: the file gives no picture; the message says why.
+        """
+        start = perf_counter()
+        frames = sample(path, sampling or self.bundle.sampling, self.bundle.resize, threads=self.threads)
+        return self._caption([(frames, perf_counter() - start)], decoding or self.bundle.decoding)[0]
+
+    def captions(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Caption | MediaError]:
+        """Caption many clips, in their order; a clip that gives no picture gives its error instead."""
+        samples = self._samples(paths, sampling or self.bundle.sampling, 2 * batch_size)
+        while batch := list(islice(samples, batch_size)):
+            good = [item for item in batch if not isinstance(item, MediaError)]
+            made = iter(self._caption(good, decoding or self.bundle.decoding) if good else [])
+            yield from (item if isinstance(item, MediaError) else next(made) for item in batch)
+
+    def _samples(
+        self, paths: Iterable[str | Path], sampling: Sampling, ahead: int
+    ) -> Iterator[tuple[Frames, float] | MediaError]:
+        """Frames of each clip and the seconds they took, decoded in parallel, at most `ahead` clips ahead."""
+
+        def one(path: str | Path) -> tuple[Frames, float] | MediaError:
+            start = perf_counter()
+            try:
+                return sample(path, sampling, self.bundle.resize, threads=1), perf_counter() - start
+            except MediaError as error:
+                return error
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[tuple[Frames, float] | MediaError]] = deque()
+            try:
+                for path in paths:
+                    waiting.append(pool.submit(one, path))
+                    if len(waiting) == ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _caption(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding) -> list[Caption]:
+        start = perf_counter()
+        features, frame_mask = self._runtime.encode([frames.pixels for frames, _ in clips])
+        encoded = perf_counter()
+        memory, state = self._runtime.remember(features, frame_mask)
+        found = decode(self._runtime.step, state, memory, decoding, self._special)
+        done = perf_counter()
+        share = Timings(0.0, (encoded - start) / len(clips), (done - encoded) / len(clips))
+        return [
+            self._finish(frames, hypotheses, features.shape[2], Timings(seconds, share.encode, share.generate))
+            for (frames, seconds), hypotheses in zip(clips, found, strict=True)
+        ]
+
+    def _finish(
+        self, frames: Frames, hypotheses: Sequence[Hypothesis], positions: int, timings: Timings
+    ) -> Caption:
+        best, *others = hypotheses
+        info = frames.info
+        return Caption(
+            text=sentence(self.tokenizer.decode(best.tokens)),
+            score=best.mean_logprob,
+            words=self._words(best, len(frames.times), positions),
+            alternatives=tuple(
+                Alternative(sentence(self.tokenizer.decode(other.tokens)), other.mean_logprob) for other in others
+            ),
+            frames=tuple(frames.times.tolist()),
+            segment=None,
+            video=Video(str(info.path), info.duration, info.width, info.height, info.fps, info.codec),
+            model=self._model,
+            timings=timings,
+            warnings=frames.warnings,
+        )
+
+    def _words(self, hypothesis: Hypothesis, frames: int, positions: int) -> tuple[Word, ...]:
+        attention = hypothesis.attention.reshape(len(hypothesis.tokens), -1, positions).sum(2)[:, :frames]
+        words = []
+        for text, places in self.tokenizer.words(hypothesis.tokens):
+            weights = attention[places].mean(0)
+            logprob = sum(hypothesis.logprobs[place] for place in places)
+            words.append(Word(text, float(logprob), tuple((weights / weights.sum()).tolist())))
+        return tuple(words)
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence: a capital first, a full stop last."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in {'.', '!', '?', ''} else '.'}"
+
+
+def available_cores() -> int:
+    """Cores that this process may run on, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
