@@ -1,0 +1,183 @@
+"""Checkpoint → bundle: three graphs, the tokenizer, `bundle.json`, and proof that they say what torch says."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from video_captioning import __version__, bundle
+from video_captioning.decoding import Decoding
+from video_captioning.errors import BundleError
+from video_captioning.export.parity import Parity, TorchRuntime, check
+from video_captioning.frames import Sampling
+from video_captioning.models import checkpoint
+from video_captioning.models.advanced import Advanced
+from video_captioning.models.backbone import Backbone
+
+OPSET = 18
+STATE = ("state_keys", "state_values", "state_position")
+TOLERANCE = 1e-3
+
+
+class MemoryGraph(nn.Module):
+    def __init__(self, model: Advanced) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, ...]:
+        memory, state = self.model.encode(features, frame_mask)
+        return memory["memory"], memory["memory_mask"], *(state[name] for name in STATE)
+
+
+class StepGraph(nn.Module):
+    def __init__(self, model: Advanced) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, token: Tensor, memory: Tensor, memory_mask: Tensor, keys: Tensor, values: Tensor, position: Tensor
+    ) -> tuple[Tensor, ...]:
+        state = dict(zip(STATE, (keys, values, position), strict=True))
+        logits, following, attention = self.model.step(token, state, {"memory": memory, "memory_mask": memory_mask})
+        return logits, *(following[name] for name in STATE), attention
+
+
+def export(path: str | Path, out: str | Path, *, name: str, licence: str = "Apache-2.0", command: str = "") -> Parity:
+    """Write the bundle of a checkpoint to the folder `out`, which must not exist.
+
+    Returns:
+        the measured parity, which the bundle also states.
+
+    Raises:
+        CheckpointError, ConfigError: the checkpoint or its backbone cannot be loaded.
+        BundleError: torch and ONNX disagree; nothing is written.
+        OutputError: `out` exists or cannot be written.
+    """
+    model, description = checkpoint.load(path)
+    backbone = Backbone(**{key: value for key, value in description.backbone.items() if key != "identity"})
+    with bundle.writing(out) as folder:
+        write_graphs(folder, backbone, model)
+        (folder / "tokenizer.model").write_bytes(description.tokenizer)
+        manifest = describe(backbone, description, name, licence, command)
+        bundle.write_manifest(folder, manifest)
+        parity = check(TorchRuntime(backbone, model), bundle.Runtime(bundle.read(folder), 1), trial_clips(backbone))
+        if parity.same_captions < parity.clips or max(parity.logits, parity.attention) > TOLERANCE:
+            raise BundleError(out, f"torch and ONNX disagree ({parity})", "not written; report this with the versions")
+        bundle.write_manifest(folder, manifest | {"parity": asdict(parity)})
+    return parity
+
+
+def describe(
+    backbone: Backbone, description: checkpoint.Description, name: str, licence: str, command: str
+) -> dict[str, Any]:
+    """`bundle.json` without what `bundle.write_manifest` adds."""
+    resize = dict(backbone.resize)
+    size = resize.pop("size")
+    return {
+        "name": name,
+        "version": __version__,
+        "kind": description.kind,
+        "licence": licence,
+        "preprocess": {"size": size, "resize": resize, "mean": backbone.mean, "std": backbone.std},
+        "sampling": asdict(Sampling(**description.sampling)),
+        "decoding": asdict(Decoding(max_tokens=min(30, description.model["max_tokens"] - 2))),
+        "tokenizer": {"kind": "sentencepiece", "file": "tokenizer.model"},
+        "graphs": GRAPHS,
+        "made_by": {
+            "command": command,
+            "config": description.config,
+            "backbone": description.backbone["identity"],
+            "data": description.data,
+            "commit": description.commit,
+        },
+        "scores": {},
+        "parity": {},
+    }
+
+
+STATE_INPUTS = {"state_keys": "[N, layers, t, W]", "state_values": "[N, layers, t, W]", "state_position": "[N]"}
+GRAPHS: dict[str, Any] = {
+    "encoder": {
+        "file": "encoder.onnx",
+        "inputs": {"frames": "uint8 [N, S, S, 3]"},
+        "outputs": {"features": "[N, P, D]"},
+    },
+    "memory": {
+        "file": "memory.onnx",
+        "inputs": {"features": "[B, T, P, D]", "frame_mask": "bool [B, T]"},
+        "outputs": {"memory": "[B, T*P, M]", "memory_mask": "bool [B, T*P]", **STATE_INPUTS},
+    },
+    "step": {
+        "file": "step.onnx",
+        "inputs": {"token": "int64 [N]", "memory": "[B, S, M]", "memory_mask": "bool [B, S]", **STATE_INPUTS},
+        "outputs": {"logits": "[N, V]", **STATE_INPUTS, "attention": "[N, S]"},
+    },
+}
+
+
+@torch.inference_mode()
+def write_graphs(folder: Path, backbone: Backbone, model: Advanced) -> None:
+    side = backbone.resize["size"]
+    frames = torch.randint(0, 256, (6, side, side, 3), dtype=torch.uint8)
+    features = backbone(frames).unflatten(0, (2, 3))
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    memory, state = model.encode(features, mask)
+    rows = {name: value.repeat_interleave(3, 0) for name, value in state.items()}
+    _, rows, _ = model.step(torch.full((6,), 2), rows, memory)
+    features_axes, state_axes = {0: "B", 1: "T"}, {0: "N", 2: "t"}
+    states = dict(zip(STATE, (state_axes, state_axes, {0: "N"}), strict=True))
+    following = {f"next_{name}": axes for name, axes in states.items()}
+    slots = {"memory": {0: "B", 1: "S"}, "memory_mask": {0: "B", 1: "S"}}
+    write(folder / "encoder.onnx", backbone, {"frames": frames}, {"frames": {0: "N"}}, {"features": {0: "N"}})
+    write(
+        folder / "memory.onnx",
+        MemoryGraph(model),
+        {"features": features, "frame_mask": mask},
+        {"features": features_axes, "frame_mask": features_axes},
+        slots | dict.fromkeys(STATE, {0: "B"}),
+    )
+    write(
+        folder / "step.onnx",
+        StepGraph(model),
+        {"token": torch.full((6,), 2), **memory, **rows},
+        {"token": {0: "N"}, **slots, **states},
+        {"logits": {0: "N"}, **following, "attention": {0: "N", 1: "S"}},
+    )
+
+
+Axes = dict[str, dict[int, str]]
+
+
+def write(path: Path, module: nn.Module, inputs: dict[str, Tensor], axes: Axes, outputs: Axes) -> None:
+    """One graph in one file, its axes dynamic where named."""
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated but keeps N a multiple of B open, which torch.export cannot express.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes | outputs,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def trial_clips(backbone: Backbone) -> list[np.ndarray]:
+    """Clips of one to four frames of smooth random shapes, always the same."""
+    rng = np.random.default_rng(0)
+    side = backbone.resize["size"]
+    clips = []
+    for length in (1, 4, 2):
+        coarse = torch.from_numpy(rng.uniform(0, 255, (length, 3, 6, 6)))
+        smooth = nn.functional.interpolate(coarse, side, mode="bicubic").clamp(0, 255)
+        clips.append(smooth.permute(0, 2, 3, 1).byte().contiguous().numpy())
+    return clips

@@ -1,0 +1,109 @@
+"""Does a bundle say what the checkpoint says? The same frames through torch and through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from video_captioning.bundle import Runtime
+from video_captioning.decoding import Arrays, Decoding, Hypothesis, Special, decode
+from video_captioning.models.advanced import Advanced
+from video_captioning.models.backbone import Backbone
+from video_captioning.tokenizer import Tokenizer
+
+SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
+GREEDY = Decoding(beam=1)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a bundle is from its checkpoint."""
+
+    clips: int
+    same_captions: int
+    """Clips whose greedy tokens are identical."""
+    features: float
+    """Largest difference of features."""
+    logits: float
+    """Largest difference of logits along torch's greedy captions."""
+    attention: float
+
+
+class TorchRuntime:
+    """A model and its backbone behind the methods of `bundle.Runtime`."""
+
+    def __init__(self, backbone: Backbone, model: Advanced) -> None:
+        self.backbone = backbone
+        self.model = model
+
+    @torch.inference_mode()
+    def encode(self, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        features = [self.backbone(torch.from_numpy(clip)) for clip in clips]
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(clip), dtype=torch.bool) for clip in clips], True)
+        return torch.nn.utils.rnn.pad_sequence(features, True).numpy(), mask.numpy()
+
+    @torch.inference_mode()
+    def remember(self, features: np.ndarray, frame_mask: np.ndarray) -> tuple[Arrays, Arrays]:
+        memory, state = self.model.encode(torch.from_numpy(features), torch.from_numpy(frame_mask))
+        return arrays(memory), arrays(state)
+
+    @torch.inference_mode()
+    def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays) -> tuple[np.ndarray, Arrays, np.ndarray]:
+        logits, following, attention = self.model.step(torch.from_numpy(tokens), tensors(state), tensors(memory))
+        return logits.numpy(), arrays(following), attention.numpy()
+
+
+def arrays(tensors: dict[str, torch.Tensor]) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def check(reference: TorchRuntime, bundle: Runtime, clips: Sequence[np.ndarray]) -> Parity:
+    """Compare on clips, uint8 `[T, S, S, 3]` each, together in one batch."""
+    expected, mask = reference.encode(clips)
+    features, _ = bundle.encode(clips)
+    memory, state = reference.remember(expected, mask)
+    said = [best for best, *_ in decode(reference.step, state, memory, GREEDY, SPECIAL)]
+    other_memory, other_state = bundle.remember(features, mask)
+    same = [best for best, *_ in decode(bundle.step, other_state, other_memory, GREEDY, SPECIAL)]
+    tokens = teacher_forced(said)
+    logits, attention = follow(reference.step, tokens, state, memory)
+    other_logits, other_attention = follow(bundle.step, tokens, other_state, other_memory)
+    return Parity(
+        clips=len(clips),
+        same_captions=sum(a.tokens == b.tokens for a, b in zip(said, same, strict=True)),
+        features=float(np.abs(features - expected).max()),
+        logits=float(np.abs(other_logits - logits).max()),
+        attention=float(np.abs(other_attention - attention).max()),
+    )
+
+
+def teacher_forced(hypotheses: Sequence[Hypothesis]) -> np.ndarray:
+    """Input tokens `[B, L]`; shorter captions are continued with `pad`, which both sides are fed alike."""
+    longest = max(len(hypothesis.tokens) for hypothesis in hypotheses)
+    tokens = np.full((len(hypotheses), 1 + longest), Tokenizer.pad)
+    tokens[:, 0] = Tokenizer.bos
+    for row, hypothesis in enumerate(hypotheses):
+        tokens[row, 1 : 1 + len(hypothesis.tokens)] = hypothesis.tokens
+    return tokens
+
+
+def follow(
+    step: Callable[[np.ndarray, Arrays, Arrays], tuple[np.ndarray, Arrays, np.ndarray]],
+    tokens: np.ndarray,
+    state: Arrays,
+    memory: Arrays,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits `[L, B, V]` and attention `[L, B, slots]` along given tokens `[B, L]`."""
+    logits, attention = [], []
+    for column in tokens.T:
+        scores, state, weights = step(np.ascontiguousarray(column), state, memory)
+        logits.append(scores)
+        attention.append(weights)
+    return np.stack(logits), np.stack(attention)
