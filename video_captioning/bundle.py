@@ -212,6 +212,7 @@ class Runtime:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights are made float32 once
 
         def load(graph: str) -> onnxruntime.InferenceSession:
             return onnxruntime.InferenceSession(bundle.graphs[graph], options, providers=["CPUExecutionProvider"])

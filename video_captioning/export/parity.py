@@ -31,6 +31,10 @@ class Parity:
     """Largest difference of logits along torch's greedy captions."""
     attention: float
 
+    def holds(self, tolerance: float) -> bool:
+        """Every caption the same, and no logit or weight further off than `tolerance`."""
+        return self.same_captions == self.clips and max(self.logits, self.attention) <= tolerance
+
 
 class TorchRuntime:
     """A model and its backbone behind the methods of `bundle.Runtime`."""
