@@ -80,7 +80,9 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             captions = row["captions"] if "captions" in row else [row["caption"]]
             weight = float(row.get("weight", 1.0))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(path, f"line {number} is not a row ({error})", 'write {"file": …, "captions": […]}') from error
+            raise DataError(
+                path, f"line {number} is not a row ({error})", 'write {"file": …, "captions": […]}'
+            ) from error
         if not isinstance(file, str) or not all(isinstance(caption, str) for caption in captions):
             raise DataError(path, f"line {number} holds something that is not text", "give strings")
         yield number, file, captions, str(row.get("id", Path(file).stem)), weight

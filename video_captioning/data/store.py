@@ -71,8 +71,11 @@ class FeatureStore:
             except lmdb.MapFullError:
                 self.environment.set_mapsize(2 * self.environment.info()["map_size"])
             except lmdb.Error as error:
-                raise DataError(self.folder, f"the store cannot be written ({error})", "make room and run again; "
-                                "what is stored already is kept") from error
+                raise DataError(
+                    self.folder,
+                    f"the store cannot be written ({error})",
+                    "make room and run again; what is stored already is kept",
+                ) from error
 
     def close(self) -> None:
         self.environment.close()

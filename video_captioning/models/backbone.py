@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,19 @@ Positions = Literal["class", "patches", "both"]
 class CompactConfig(PretrainedConfig):  # type: ignore[misc]
     model_type = "vidcap_compact"
 
-    def __init__(self, hidden_size: int = 192, image_size: int = 128, patch_size: int = 16, **rest: Any) -> None:
+    def __init__(
+        self,
+        hidden_size: int = 192,
+        widths: Sequence[int] = (32, 64, 160, 320),
+        layers: int = 3,
+        heads: int = 5,
+        **rest: Any,
+    ) -> None:
         super().__init__(**rest)
         self.hidden_size = hidden_size
-        self.image_size = image_size
-        self.patch_size = patch_size
+        self.widths = list(widths)
+        self.layers = layers
+        self.heads = heads
 
 
 class CompactModel(PreTrainedModel):  # type: ignore[misc]
@@ -37,7 +46,7 @@ class CompactModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
-        self.encoder = CompactEncoder(features=config.hidden_size)
+        self.encoder = CompactEncoder(tuple(config.widths), config.layers, config.heads, config.hidden_size)
         self.register_buffer("mean", torch.zeros(2, config.hidden_size))
         self.register_buffer("std", torch.ones(2, config.hidden_size))
         self.post_init()
@@ -79,8 +88,10 @@ class Backbone(nn.Module):
             model = AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
             settings = json.loads(Path(cached_file(name, "preprocessor_config.json", revision=revision)).read_text())
         except (OSError, ValueError) as error:
-            raise ConfigError(f"backbone '{name}' cannot be loaded ({str(error).splitlines()[0]}); give a model of the "
-                              "hub or a folder with config.json, model.safetensors and preprocessor_config.json") from error
+            raise ConfigError(
+                f"backbone '{name}' cannot be loaded ({str(error).splitlines()[0]}); give a model of the "
+                "hub or a folder with config.json, model.safetensors and preprocessor_config.json"
+            ) from error
         self.model = getattr(model, "vision_model", model).eval().requires_grad_(False)
         self.resize = resize_of(settings)
         self.kinds = positions

@@ -14,7 +14,6 @@ import torch
 
 from video_captioning.errors import CheckpointError
 from video_captioning.models.advanced import Advanced, AdvancedConfig
-from video_captioning.tokenizer import Tokenizer
 
 VERSION = 1
 
@@ -66,12 +65,10 @@ def load(path: str | Path) -> tuple[Advanced, Description]:
     description = Description(**fields)
     model = Advanced(AdvancedConfig(**description.model))
     prefix = "model."
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)})
+    model.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    )
     return model.eval(), description
-
-
-def tokenizer_of(description: Description) -> Tokenizer:
-    return Tokenizer(description.tokenizer)
 
 
 def current_commit() -> str | None:

@@ -72,9 +72,7 @@ class CompactEncoder(nn.Module):
         self.coarse = Downsample(third, fourth)
         self.class_token = nn.Parameter(torch.zeros(1, 1, fourth))
         self.positions = nn.Parameter(torch.randn(1, fourth, grid, grid) * 0.02)
-        layer = nn.TransformerEncoderLayer(
-            fourth, heads, 4 * fourth, 0.0, "gelu", batch_first=True, norm_first=True
-        )
+        layer = nn.TransformerEncoderLayer(fourth, heads, 4 * fourth, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(fourth), enable_nested_tensor=False)
         self.lateral = nn.Linear(fourth, third)
         self.merge = ResidualBlock(third)

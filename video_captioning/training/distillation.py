@@ -1,11 +1,12 @@
 """Distil a frozen teacher's patch map into the compact encoder (feature regression, as in Romero et al. 2015).
 
 The same random crop, stretch and flip is applied to the picture and to the teacher's map, so that one pass of the
-teacher serves every augmentation. Run `python -m video_captioning.training.distillation --help`.
+teacher serves every augmentation.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
+from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.training.distillation_data import PICTURE_SIZE
 
@@ -215,6 +217,19 @@ def distil(folder: Path, out: Path, config: Distillation) -> Path:
     return last
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    distil(Path(".cache/distill"), Path(".cache/student"), Distillation())
+def save_student(checkpoint: Path, out: Path, size: int) -> None:
+    """Write the averaged weights of a checkpoint as a Hugging Face model folder that `Backbone` loads."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    model = CompactModel(CompactConfig(hidden_size=WIDTH))
+    weights = {name.replace("student.", "encoder.", 1): value for name, value in saved.items()}
+    model.load_state_dict(weights)
+    model.save_pretrained(out)
+    settings = {
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    (out / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel
+
+from video_captioning.frames import Resize, Sampling, sample
 
 TEACHER_SIZE = 224
 PICTURE_SIZE = 160
@@ -38,25 +39,13 @@ def pictures(data: Path) -> list[Path]:
     ]
 
 
-def decode(path: Path, count: int) -> Iterator[np.ndarray]:
-    """Up to `count` evenly spaced frames of a file, uint8 `[224, 224, 3]`."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        step = max(1, stream.frames // count)
-        kept = 0
-        for index, frame in enumerate(container.decode(stream)):
-            if index % step == step // 2 or count == 1:
-                yield frame.to_ndarray(format="rgb24", width=TEACHER_SIZE, height=TEACHER_SIZE, interpolation="BICUBIC")
-                kept += 1
-            if kept == count:
-                return
-
-
 def frames(data: Path) -> Iterator[np.ndarray]:
+    """Pictures, then frames of the training clips, uint8 `[224, 224, 3]` each."""
+    resize = Resize(TEACHER_SIZE, filter="bicubic")
     for path in pictures(data):
-        yield from decode(path, 1)
+        yield from sample(path, Sampling(frames=1), resize).pixels
     for path in listed(data / "clips", "train.jsonl"):
-        yield from decode(path, FRAMES_PER_CLIP)
+        yield from sample(path, Sampling(frames=FRAMES_PER_CLIP), resize).pixels
 
 
 def batches(items: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -93,8 +82,3 @@ def prepare(data: Path, weights: Path, out: Path, batch_size: int = 32) -> None:
     (out / "pictures.part").rename(out / "pictures.bin")
     (out / "teacher.part").rename(out / "teacher.bin")
     print("done", count)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(2)
-    prepare(Path("../shared/data"), Path("../shared/weights/vit-tiny-patch16-224"), Path(".cache/distill"))

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import click
 import lightning
 import torch
 from hydra import compose, initialize_config_module
@@ -40,6 +41,15 @@ class Describe(Callback):
 
     def on_save_checkpoint(self, trainer: Any, module: Any, saved: dict[str, Any]) -> None:
         checkpoint.describe(saved, self.description)
+
+
+class Report(Callback):
+    """One line an epoch on stderr, where there is no progress bar to look at."""
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        if not trainer.sanity_checking:
+            measured = {name: f"{value.item():.4f}" for name, value in sorted(trainer.callback_metrics.items())}
+            click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {measured}", err=True)
 
 
 def configure(model: str, overrides: list[str]) -> DictConfig:
@@ -77,9 +87,7 @@ def fingerprint(data: CaptionDataset) -> str:
 def model_config(config: DictConfig, backbone: Backbone, tokenizer: Tokenizer) -> AdvancedConfig:
     named = {f.name for f in fields(AdvancedConfig)} & set(config.model)
     chosen = {name: config.model[name] for name in named - {"vocabulary"}}
-    return AdvancedConfig(
-        features=backbone.width, positions=backbone.positions, vocabulary=len(tokenizer), **chosen
-    )
+    return AdvancedConfig(features=backbone.width, positions=backbone.positions, vocabulary=len(tokenizer), **chosen)
 
 
 def train(model: str, overrides: list[str]) -> Path:
@@ -138,6 +146,7 @@ def fit(
         use_distributed_sampler=False,
         callbacks=[
             Describe(description),
+            Report(),
             EMAWeightAveraging(decay=options.ema, update_starting_at_step=20),
             ModelCheckpoint(out, "best", monitor="val_loss", save_last=True, enable_version_counter=False),
         ],
