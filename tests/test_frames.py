@@ -21,8 +21,10 @@ from video_captioning.errors import ConfigError, MediaError
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.media import EXTENSIONS
 
+Colours = tuple[tuple[int, int, int], ...]
 EVERY = Sampling(fps=math.inf, max_frames=1_000_000)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+MUTED = ((200, 60, 60), (60, 160, 80), (70, 90, 190), (128, 128, 128))  # not cut off where range or matrix is wrong
 
 
 def numbers(pixels: npt.NDArray[np.uint8]) -> list[int]:
@@ -40,11 +42,10 @@ def decoded_times(path: Path) -> list[float]:
         return [float((frame.pts - stream.start_time) * stream.time_base) for frame in container.decode(stream)]
 
 
-def four_colours(height: int = 96, width: int = 128) -> npt.NDArray[np.uint8]:
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = RED, GREEN
-    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = BLUE, WHITE
-    return picture
+def four_colours(*colours: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """A picture of 96 rows and 128 columns with a colour in each quarter."""
+    quarters = np.array(colours or (RED, GREEN, BLUE, WHITE), np.uint8).reshape(2, 2, 3)
+    return quarters.repeat(48, axis=0).repeat(64, axis=1)
 
 
 def close(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: float = 3) -> bool:
@@ -54,6 +55,7 @@ def close(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: float = 3) -> boo
 # Real files
 
 
+@pytest.mark.slow
 def test_every_file_of_formats_gives_all_its_frames_or_one_clear_line(shared: Path) -> None:
     folder = shared / "data" / "formats"
     with (folder / "formats.tsv").open() as table:
@@ -80,7 +82,7 @@ def test_every_file_of_formats_gives_all_its_frames_or_one_clear_line(shared: Pa
                     assert frames.times.tolist() == expected, row["file"]
                 else:  # packed B-frames: the right order, with the time stamps of neighbours
                     assert np.all(np.diff(frames.times) > 0)
-                    assert frames.times == pytest.approx(np.sort(expected), abs=0.041)
+                    assert frames.times[4:] == pytest.approx(np.sort(expected)[4:])
                 assert frames.warnings == ()
 
 
@@ -178,8 +180,9 @@ def test_segment(tmp_path: Path, make_clip: MakeClip) -> None:
     assert numbers(sample(path, EVERY, start=2.0, end=2.1).pixels) == [60, 61, 62]
     assert numbers(sample(path, EVERY, start=9.95).pixels) == [298, 299]
     assert numbers(sample(path, Sampling(keyframes=True), start=1, end=2).pixels) == [24, 36, 48]
-    with pytest.raises(MediaError, match="nothing at 11 s or later"):
-        sample(path, start=11)
+    for start in (11, 1e30):
+        with pytest.raises(MediaError, match=f"nothing at {start:g} s or later".replace("+", r"\+")):
+            sample(path, start=start)
 
 
 # Durations that are missing or wrong
@@ -273,7 +276,7 @@ def test_options_out_of_range(tmp_path: Path) -> None:
     for wrong in ({"size": 0}, {"mode": "stretch"}, {"keep": 0.0}, {"keep": 1.1}, {"filter": "nearest"}):
         with pytest.raises(ConfigError):
             Resize(**wrong)
-    for start, end in ((-1.0, None), (2.0, 2.0), (math.nan, None)):
+    for start, end in ((-1.0, None), (2.0, 2.0), (math.nan, None), (math.inf, None)):
         with pytest.raises(ConfigError):
             sample(tmp_path / "clip.mp4", start=start, end=end)
 
@@ -306,10 +309,11 @@ def test_gif_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m", "bt2020nc"])
 @pytest.mark.parametrize("colour_range", ["tv", "pc"])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p10le"])
-def test_colours(tmp_path: Path, matrix: str, colour_range: str, pix_fmt: str) -> None:
+@pytest.mark.parametrize("colours", [(RED, GREEN, BLUE, WHITE), MUTED], ids=["pure", "muted"])
+def test_colours(tmp_path: Path, matrix: str, colour_range: str, pix_fmt: str, colours: Colours) -> None:
     names = {"bt709": "ITU709", "smpte170m": "ITU601", "bt2020nc": "BT2020"}
     path = tmp_path / "clip.mkv"
-    source = av.VideoFrame.from_ndarray(four_colours(), "rgb24").reformat(
+    source = av.VideoFrame.from_ndarray(four_colours(*colours), "rgb24").reformat(
         format=pix_fmt, dst_colorspace=names[matrix], dst_color_range="JPEG" if colour_range == "pc" else "MPEG"
     )
     with av.open(str(path), "w") as output:
@@ -326,7 +330,7 @@ def test_colours(tmp_path: Path, matrix: str, colour_range: str, pix_fmt: str) -
         picture = sample(path, resize=resize).pixels[0]
         height, width = picture.shape[:2]
         corners = picture[[height // 8, height // 8, -height // 8, -height // 8], [width // 8, -width // 8] * 2]
-        assert close(corners, [RED, GREEN, BLUE, WHITE], 6)
+        assert close(corners, colours, 6)
 
 
 def with_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:

@@ -84,9 +84,10 @@ def test_folder_pipe_socket_device(tmp_path: Path) -> None:
     assert "device" in problem("/dev/zero", NotMediaError)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "picture.jpg", "list.m3u8"])
 @pytest.mark.parametrize("content", [b"just words\n" * 1000, b"\0" * 5000, bytes(range(256)) * 50, b"x"])
-def test_no_media(tmp_path: Path, content: bytes) -> None:
-    problem(write(tmp_path / "clip.mp4", content), NotMediaError)
+def test_no_media(tmp_path: Path, content: bytes, name: str) -> None:
+    problem(write(tmp_path / name, content), NotMediaError)
 
 
 def test_empty(tmp_path: Path) -> None:
@@ -116,9 +117,9 @@ def test_playlist_is_refused_and_what_it_names_is_not_opened(tmp_path: Path, mak
 
 def test_numbered_names_stay_one_file(tmp_path: Path) -> None:
     for i in range(3):
-        Image.new("RGB", (8 + i, 8)).save(tmp_path / f"picture{i:03d}.png")
-    Image.new("RGB", (99, 8)).save(tmp_path / "picture%03d.png")
-    assert sample(tmp_path / "picture%03d.png").info.width == 99
+        Image.new("RGB", (8 + i, 8)).save(tmp_path / f"picture{i:03d}.jpg")
+    Image.new("RGB", (99, 8)).save(tmp_path / "picture%03d.jpg")
+    assert sample(tmp_path / "picture%03d.jpg").info.width == 99
 
 
 STRANGE_NAMES = [

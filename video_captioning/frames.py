@@ -128,7 +128,7 @@ def sample(
         ConfigError: an option out of range.
     """
     path = Path(path)
-    if not start >= 0 or (end is not None and not end > start):
+    if not 0 <= start < math.inf or (end is not None and not end > start):
         raise ConfigError(f"a segment needs 0 ≤ start < end, not {start} to {end}")
     stretch = (start, math.inf if end is None else end)
     try:

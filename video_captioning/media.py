@@ -113,6 +113,8 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
         except av.FFmpegError as error:
             raise _unknown_content(path, head) from error
         with container:
+            if not container.streams:
+                raise _unknown_content(path, head)
             stream = _choose_stream(path, container)
             codec = stream.codec_context
             check_size(path, codec.width, codec.height, limits)
@@ -167,7 +169,7 @@ class Video:
     def seek(self, time: float) -> None:
         """Go on from the last key frame before `time` (seconds); from the start where the format cannot."""
         if self.stream.start_time is not None:
-            with suppress(av.FFmpegError):
+            with suppress(av.FFmpegError, OverflowError):
                 self._container.seek(self.stream.start_time + int(time / self._time_base), stream=self.stream)
 
     def frames(self) -> Iterator[tuple[float, VideoFrame | None]]:
@@ -348,9 +350,9 @@ def _choose_stream(path: Path, container: InputContainer) -> VideoStream:
     not_shown = Disposition.attached_pic | Disposition.dependent
     streams = [stream for stream in container.streams.video if not stream.disposition & not_shown]
     if not streams:
-        others = sorted({stream.type for stream in container.streams})
-        cover = " with a cover picture" if container.streams.video else ""
-        problem = f"{others[0]} only" if len(others) == 1 else " and ".join(t for t in others if t != "video") + " only"
+        others = sorted({stream.type for stream in container.streams} - {"video"})
+        problem = f"{' and '.join(others)} only" if others else "only covers or tiles of another picture"
+        cover = " with a cover picture" if others and container.streams.video else ""
         raise NoPictureError(path, f"there is no video in it: {problem}{cover}", "name a file with a picture")
     best = container.streams.best("video")
     stream = next((stream for stream in streams if stream is best), streams[0])
