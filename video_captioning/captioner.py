@@ -150,17 +150,17 @@ class Captioner:
             except MediaError as error:
                 return error
 
-        with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[Future[tuple[Frames, float] | MediaError]] = deque()
-            try:
-                for path in paths:
-                    waiting.append(pool.submit(one, path))
-                    if len(waiting) == ahead:
-                        yield waiting.popleft().result()
-                while waiting:
+        pool = ThreadPoolExecutor(self.threads)
+        waiting: deque[Future[tuple[Frames, float] | MediaError]] = deque()
+        try:
+            for path in paths:
+                waiting.append(pool.submit(one, path))
+                if len(waiting) == ahead:
                     yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # not `with`, which would wait for a long clip on Ctrl-C
 
     def _caption(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding) -> list[Caption]:
         start = perf_counter()
@@ -175,9 +175,7 @@ class Captioner:
             for (frames, seconds), hypotheses in zip(clips, found, strict=True)
         ]
 
-    def _finish(
-        self, frames: Frames, hypotheses: Sequence[Hypothesis], positions: int, timings: Timings
-    ) -> Caption:
+    def _finish(self, frames: Frames, hypotheses: Sequence[Hypothesis], positions: int, timings: Timings) -> Caption:
         best, *others = hypotheses
         info = frames.info
         return Caption(

@@ -1,0 +1,218 @@
+"""`vidcap caption`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from video_captioning.cli.output import Format, Results, complain, write_whole
+from video_captioning.errors import ConfigError, FileError, OutputError, printable
+
+if TYPE_CHECKING:
+    from video_captioning.captioner import Caption, Captioner
+    from video_captioning.cli.inputs import Existing
+    from video_captioning.errors import MediaError
+
+SAMPLING = ("fps", "max_frames", "frames", "keyframes")
+DECODING = (
+    *("beam", "max_tokens", "min_tokens", "length_penalty", "no_repeat_ngram"),
+    *("temperature", "top_k", "top_p", "seed", "alternatives"),
+)
+SECTIONS = {"Frames (default: what the model was made for)": SAMPLING, "Sentences (default: the model's own)": DECODING}
+
+
+class Sectioned(click.Command):
+    """Help whose options stand under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        headed = {name: heading for heading, names in SECTIONS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                rows.setdefault(headed.get(param.name or "", "Options"), []).append(record)
+        for heading, records in rows.items():
+            with formatter.section(heading):
+                formatter.write_dl(records, col_max=24)
+
+
+@click.command(cls=Sectioned)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False), metavar="PATH...")
+@click.option(
+    "--model",
+    default="default",
+    metavar="NAME|FOLDER",
+    type=click.Path(readable=False),
+    help="Which model; see `vidcap models`.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "jsonl"]),
+    default="text",
+    help="jsonl: an object a clip, as soon as it is ready. json: one object for one file, else an array.",
+)
+@click.option(
+    *("-o", "--output"),
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Write there, at the end and whole; after Ctrl-C, what was finished.",
+)
+@click.option("--sidecar", is_flag=True, help="Write clip.txt beside each clip, too.")
+@click.option("--skip-existing", "existing", flag_value="skip", help="Leave out clips that have a sidecar.")
+@click.option("--overwrite", "existing", flag_value="overwrite", help="Replace sidecars that are there.")
+@click.option("--prefix", default="", metavar="TEXT", help="Put before each sentence, wherever it is written.")
+@click.option("--suffix", default="", metavar="TEXT", help="Put after each sentence.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", default=8, show_default=True, help="Clips at once."
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor cores to use.  [default: all]")
+@click.option("--fps", type=float, help="Frames a second to look at,")
+@click.option("--max-frames", type=int, help="but at most this many, evenly spread.")
+@click.option("--frames", type=int, help="A fixed number, evenly spread.")
+@click.option("--keyframes", is_flag=True, default=None, help="Key frames only: fast.")
+@click.option("--beam", type=int, help="Width of the search; 1 is greedy.")
+@click.option("--max-tokens", type=int, help="Length at most, in pieces of words.")
+@click.option("--min-tokens", type=int, help="Length at least.")
+@click.option("--length-penalty", type=float, help="Above 1 favours long sentences.")
+@click.option("--no-repeat-ngram", type=int, metavar="N", help="Never say N pieces of words twice.")
+@click.option("--temperature", type=float, help="Draw at random; the lower, the safer.")
+@click.option("--top-k", type=int, help="Draw from the K likeliest.")
+@click.option("--top-p", type=float, help="Draw from the likeliest with this share.")
+@click.option("--seed", type=int, help="Of the draw.")
+@click.option("--alternatives", type=int, metavar="N", help="Sentences a clip, best first.")
+def caption(
+    paths: tuple[str, ...],
+    model: str,
+    form: Format,
+    output: Path | None,
+    sidecar: bool,
+    existing: Existing | None,
+    prefix: str,
+    suffix: str,
+    batch_size: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Say in one sentence what is to be seen in each clip.
+
+    \b
+    vidcap caption clip.mp4
+    vidcap caption videos/ 'more/**/*.mkv' --format jsonl -o captions.jsonl
+    vidcap caption videos/ --sidecar --skip-existing
+
+    A PATH is a video or picture, a folder (walked; known endings, nothing
+    hidden) or a pattern. A file named twice is captioned once.
+
+    For one file the text is the sentence alone; for several, a folder or a
+    pattern each line is the path, a tab and the sentence. What is wrong with a
+    file is told on standard error, the others are captioned, and the exit
+    status is 1.
+    """
+    from video_captioning import load
+    from video_captioning.cli.inputs import is_one_file
+
+    problems = Problems()
+    if clips := wanted(paths, output, sidecar, existing, problems):
+        made = captions(load(model, threads=threads), clips, batch_size, options)
+        with Results(output, form, is_one_file(paths)) as results, progress(len(clips)) as advance:
+            for clip, found in zip(clips, made, strict=True):
+                if isinstance(found, FileError):
+                    problems.tell(found)
+                else:
+                    deliver(clip, framed(found, prefix, suffix), results, sidecar, problems)
+                advance()
+    if problems.told:
+        raise click.exceptions.Exit(1)
+
+
+class Problems:
+    """Tells each problem with a file in one line, and remembers that there was one."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def tell(self, error: FileError) -> None:
+        complain(str(error))
+        self.told = True
+
+    def sort_out(self, found: Iterable[Path | FileError]) -> list[Path]:
+        """The clips; the errors are told."""
+        clips = []
+        for item in found:
+            if isinstance(item, FileError):
+                self.tell(item)
+            else:
+                clips.append(item)
+        return clips
+
+
+def wanted(
+    paths: Sequence[str], output: Path | None, sidecar: bool, existing: Existing | None, problems: Problems
+) -> list[Path]:
+    """The clips to caption. Raises click.UsageError where an option would do nothing, or harm."""
+    from video_captioning.cli import inputs
+
+    if existing and not sidecar:
+        raise click.UsageError("--skip-existing and --overwrite are about sidecars: add --sidecar.")
+    if output and inputs.is_media(output.name):
+        raise click.UsageError(f"-o {printable(output)} has the name of a video or picture; name a text file.")
+    clips = problems.sort_out(inputs.clips(paths))
+    taken = clips + [inputs.sidecar(clip) for clip in clips if sidecar]
+    if output and os.path.realpath(output) in map(os.path.realpath, taken):
+        raise click.UsageError(f"-o {printable(output)} is one of the clips or sidecars.")
+    return problems.sort_out(inputs.without_sidecar(clips, existing)) if sidecar else clips
+
+
+def captions(
+    captioner: Captioner, clips: Sequence[Path], batch_size: int, options: Mapping[str, Any]
+) -> Iterator[Caption | MediaError]:
+    """As `Captioner.captions`, with the bundle's sampling and decoding but for the options that were given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        sampling = replace(captioner.bundle.sampling, **{name: given[name] for name in SAMPLING if name in given})
+        decoding = replace(captioner.bundle.decoding, **{name: given[name] for name in DECODING if name in given})
+    except ConfigError as error:
+        raise click.UsageError(f"{error}.") from error
+    return captioner.captions(clips, sampling=sampling, decoding=decoding, batch_size=batch_size)
+
+
+def framed(caption: Caption, prefix: str, suffix: str) -> Caption:
+    """The caption with prefix and suffix around its sentences; its words stay those of the model."""
+    others = tuple(replace(other, text=f"{prefix}{other.text}{suffix}") for other in caption.alternatives)
+    return replace(caption, text=f"{prefix}{caption.text}{suffix}", alternatives=others)
+
+
+def deliver(clip: Path, caption: Caption, results: Results, sidecar: bool, problems: Problems) -> None:
+    from video_captioning.cli import inputs
+
+    results.write(clip, caption)
+    for warning in caption.warnings:
+        complain(f"warning: {printable(clip)}: {warning}")
+    if sidecar:
+        try:
+            write_whole(inputs.sidecar(clip), f"{caption.text}\n")
+        except OutputError as error:
+            problems.tell(error)
+
+
+@contextmanager
+def progress(clips: int) -> Iterator[Callable[[], object]]:
+    """A bar on standard error where that is a terminal; what is given is called after each clip."""
+    if clips == 1 or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("captioning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=clips)
+        yield lambda: bar.advance(task)
