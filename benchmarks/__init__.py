@@ -1,0 +1,1 @@
+"""What captioning costs, as a multiple of what it cannot do without: `python -m benchmarks`."""

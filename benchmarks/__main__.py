@@ -1,0 +1,69 @@
+"""`python -m benchmarks NAME`: one benchmark a file, loaded when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import report
+from video_captioning.errors import VidcapError
+
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips" / "validation"
+
+
+class Benchmarks(click.Group):
+    """Tells an error that a person can mend in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VidcapError as error:
+            raise click.ClickException(str(error)) from error
+
+
+main = Benchmarks(help="Measure captioning against what it cannot do without.")
+model = click.option("--model", default="default", show_default=True, help="Name or folder of a bundle.")
+threads = click.option(
+    "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Processor cores for everything."
+)
+repeat = click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds measured.")
+json = click.option(
+    "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the results there, too."
+)
+
+
+@main.command()
+@click.option(
+    "--clips",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=CLIPS,
+    show_default="../shared/data/clips/validation",
+    help="Folder of videos.",
+)
+@model
+@threads
+@repeat
+@json
+def caption(clips: Path, model: str, threads: int, repeat: int, out: Path | None) -> None:
+    """Throughput of a loaded model, against decoding the same clips and no more."""
+    from benchmarks.caption import measure
+
+    report.deliver(measure(clips, model, threads, repeat), out)
+
+
+@main.command()
+@model
+@threads
+@repeat
+@json
+def cold(model: str, threads: int, repeat: int, out: Path | None) -> None:
+    """Time and memory of `vidcap caption` for one clip, against importing the libraries it needs."""
+    from benchmarks.cold import measure
+
+    report.deliver(measure(model, threads, repeat), out)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

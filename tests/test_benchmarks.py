@@ -1,0 +1,168 @@
+"""The benchmarks measure what they say: whole clips, in turns, on the same cores. Speed itself is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.clip import make_clip as make_cold_clip
+from benchmarks.report import Report, deliver
+from benchmarks.timing import in_turns, median_ratio
+from video_captioning.errors import OutputError
+from video_captioning.frames import Sampling, sample
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def benchmark(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_works_take_turns_forwards_and_backwards_after_a_round_that_is_not_kept() -> None:
+    order: list[str] = []
+
+    def work(name: str) -> Callable[[], int]:
+        return lambda: order.append(name) or len(order)
+
+    measured = in_turns({name: work(name) for name in "abc"}, 2)
+    assert "".join(order) == "abcabccba"
+    assert measured == {"a": [4, 9], "b": [5, 8], "c": [6, 7]}
+
+
+@given(
+    speeds=st.lists(st.floats(0.01, 100), min_size=1, max_size=9),
+    base=st.floats(0.1, 10),
+    ratio=st.floats(0.1, 10),
+)
+def test_a_machine_that_changes_its_speed_between_rounds_does_not_change_the_ratio(
+    speeds: list[float], base: float, ratio: float
+) -> None:
+    values, bases = [base * ratio * speed for speed in speeds], [base * speed for speed in speeds]
+    assert median_ratio(values, bases) == pytest.approx(ratio)
+
+
+@pytest.mark.slow
+def test_captioning_is_measured_against_decoding_every_frame(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make_clip(clips / "a.mp4", 60, gop=20)
+    make_clip(clips / "b.mkv", 45, gop=15)
+    (clips / "notes.txt").write_text("no clip")
+    done = benchmark("caption", "--clips", clips, "--threads", "1", "--repeat", "1", "--json", tmp_path / "found.json")
+    assert done.returncode == 0, done.stderr
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    passes, stages = ({next(iter(row.values())): row for row in table} for table in found["tables"])
+    assert (found["clips"], found["threads"], found["rounds"]) == (2, 1, 1)
+    assert {name: row["frames"] for name, row in passes.items()} == {
+        "caption": 4 + 3,  # 2 s and 1.5 s at 2 a second
+        "caption, key frames": 3 + 3,
+        "decode, a file a core": 105,
+        "decode, frame threads": 105,
+    }
+    decoding = [row["seconds"] for name, row in passes.items() if name.startswith("decode")]
+    for name, row in passes.items():
+        assert row["ratio"] == pytest.approx(row["seconds"] / min(decoding))
+        assert f"| {name} |" in done.stdout
+    assert set(stages) == {"caption", "caption, key frames"}
+    assert all(row[stage] > 0 for row in stages.values() for stage in ("decode", "encode", "generate"))
+
+
+@pytest.mark.slow
+def test_cold_measures_the_command_beside_its_floor(tmp_path: Path) -> None:
+    done = benchmark("cold", "--threads", "1", "--repeat", "1", "--json", tmp_path / "found.json")
+    assert done.returncode == 0, done.stderr
+    (rows,) = json.loads((tmp_path / "found.json").read_text())["tables"]
+    command, floor = rows
+    assert (command["command"], command["bar"], command["bar, MB"]) == ("vidcap caption", 1.5, 400)
+    assert command["ratio"] == pytest.approx(command["seconds"] / floor["seconds"])
+    assert command["peak MB"] > floor["peak MB"] > 10  # it imports the same libraries
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "message"),
+    [
+        (None, [], "the folder holds no video"),
+        (b"no video at all", [], "clip.mp4: "),
+        (b"no video at all", ["--model", "no such"], "no such bundle"),
+        (b"no video at all", ["--threads", "0"], "--threads"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_line(
+    tmp_path: Path, content: bytes | None, args: list[str], message: str
+) -> None:
+    if content:
+        (tmp_path / "clip.mp4").write_bytes(content)
+    done = benchmark("caption", "--clips", tmp_path, *args)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_fails_is_not_measured() -> None:
+    done = benchmark("cold", "--model", "no such")
+    assert done.returncode == 1
+    assert "no such bundle" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to cores")
+def test_a_process_is_confined_with_its_children() -> None:
+    code = "from benchmarks.timing import confine; import os, subprocess, sys; confine(1); "
+    code += "subprocess.run([sys.executable, '-c', 'import os; print(len(os.sched_getaffinity(0)))'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def test_the_cold_clip_is_what_the_report_says(tmp_path: Path) -> None:
+    make_cold_clip(str(tmp_path / "clip.mp4"))
+    frames = sample(tmp_path / "clip.mp4", Sampling(frames=4))
+    info = frames.info
+    assert (info.codec, info.width, info.height, info.duration) == ("h264", 320, 240, 15)
+    assert len({picture.tobytes() for picture in frames.pixels}) == 4
+
+
+def a_report(**row: Any) -> Report:
+    return Report("some", {"clips": 3}, ([row],))
+
+
+def test_a_report_is_markdown_in_a_pipe_and_a_table_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    deliver(a_report(what="all", seconds=1.234), None)
+    assert capsys.readouterr().out == "clips 3\n\n| what | seconds |\n| --- | ---: |\n| all | 1.23 |\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    deliver(a_report(what="all", seconds=1.234), None)
+    out = capsys.readouterr().out
+    assert "1.23" in out
+    assert "│" in out
+
+
+def test_a_result_that_cannot_be_written_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"none/found\.json"):
+        deliver(a_report(what="all"), tmp_path / "none" / "found.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_is_replaced_whole(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    out.write_text("old")
+    with pytest.raises(TypeError):
+        deliver(a_report(what=object()), out)
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+    deliver(a_report(what="all"), out)
+    assert json.loads(out.read_text()) == {"benchmark": "some", "clips": 3, "tables": [[{"what": "all"}]]}
+    assert list(tmp_path.iterdir()) == [out]
