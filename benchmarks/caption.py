@@ -87,7 +87,7 @@ def tabulate(
             "clips/s": clips / median(seconds[name]),
             "× real time": length / median(seconds[name]),
             "ratio": median_ratio(seconds[name], seconds[baseline]),
-            "bar": BARS.get(name, "-"),
+            "bar": BARS.get(name),
         }
         for name, rounds in passes.items()
     ]

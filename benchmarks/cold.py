@@ -62,7 +62,7 @@ def tabulate(processes: dict[str, list[Process]]) -> list[dict[str, Any]]:
     floor = [one.seconds for one in processes[FLOOR]]
     rows = []
     for name, rounds in processes.items():
-        most_seconds, most_memory = BARS.get(name, ("-", "-"))
+        most_seconds, most_memory = BARS.get(name, (None, None))
         rows.append(
             {
                 "command": name,

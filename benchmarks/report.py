@@ -45,6 +45,8 @@ def deliver(report: Report, out: Path | None) -> None:
 
 
 def shown(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

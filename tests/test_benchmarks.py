@@ -93,7 +93,7 @@ def test_cold_measures_the_command_beside_its_floor(tmp_path: Path) -> None:
     ("content", "args", "message"),
     [
         (None, [], "the folder holds no video"),
-        (b"no video at all", [], "clip.mp4: "),
+        (b"no video at all", [], "clip.mp4: holds nothing that FFmpeg knows"),
         (b"no video at all", ["--model", "no such"], "no such bundle"),
         (b"no video at all", ["--threads", "0"], "--threads"),
     ],
@@ -141,8 +141,8 @@ def test_a_report_is_markdown_in_a_pipe_and_a_table_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    deliver(a_report(what="all", seconds=1.234), None)
-    assert capsys.readouterr().out == "clips 3\n\n| what | seconds |\n| --- | ---: |\n| all | 1.23 |\n"
+    deliver(a_report(what="all", seconds=1.234, bar=None), None)
+    assert capsys.readouterr().out == "clips 3\n\n| what | seconds | bar |\n| --- | ---: | ---: |\n| all | 1.23 | - |\n"
     monkeypatch.setenv("FORCE_COLOR", "1")
     deliver(a_report(what="all", seconds=1.234), None)
     out = capsys.readouterr().out
