@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -37,30 +38,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path:
     return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 5)
 
 
-def start(*arguments: str, command: Sequence[str] = COMMAND, **options: object) -> subprocess.Popen[str]:
-    defaults = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "env": ENVIRONMENT,
-    }
-    return subprocess.Popen(
+@contextmanager
+def started(*arguments: str, command: Sequence[str] = COMMAND, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """The running command; killed at the end, should it still run."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(
         [*command, *arguments, *FAST],
         text=True,
         errors="surrogateescape",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-        **{**defaults, **options},
-    )
+        **{**pipes, "env": ENVIRONMENT, **options},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run(*arguments: str, **options: object) -> tuple[int, str, str]:
     """Exit status, standard output, standard error."""
-    with start(*arguments, **options) as process:
-        try:
-            out, err = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+    with started(*arguments, **options) as process:
+        out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out or "", err or ""
 
 
@@ -202,7 +200,7 @@ def test_a_model_that_is_none_is_one_line(clip: Path, model: str) -> None:
 
 def test_closed_pipe_ends_quietly(clip: Path) -> None:
     link(clip, *(f"{i}.mp4" for i in range(4)))
-    with start(".", "--batch-size", "1") as process:
+    with started(".", "--batch-size", "1") as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline().startswith("0.mp4\t")
@@ -257,15 +255,11 @@ def write_endless(path: Path, make_clip: MakeClip) -> None:
 def test_ctrl_c_keeps_what_was_finished_and_waits_for_nothing(clip: Path, make_clip: MakeClip, form: str) -> None:
     link(clip, "a.mp4", "b.mp4")
     write_endless(Path("c.ts"), make_clip)
-    with start("a.mp4", "b.mp4", "c.ts", "--batch-size", "1", "--format", form) as process:
+    with started("a.mp4", "b.mp4", "c.ts", "--batch-size", "1", "--format", form) as process:
         assert process.stdout
         first = [process.stdout.readline() for _ in range(2 if form == "text" else 3)]
         process.send_signal(signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert not err.strip()
     if form == "text":
@@ -278,9 +272,9 @@ def test_ctrl_c_keeps_what_was_finished_and_waits_for_nothing(clip: Path, make_c
 def test_ctrl_c_leaves_a_whole_file_of_what_was_finished(clip: Path, make_clip: MakeClip) -> None:
     link(clip, "a.mp4", "b.mp4")
     write_endless(Path("c.ts"), make_clip)
-    with start("a.mp4", "b.mp4", "c.ts", "--batch-size=1", "--sidecar", "-o", "out.txt") as process:
-        while not Path("b.txt").exists() and process.poll() is None:
-            os.sched_yield()
+    with started("a.mp4", "b.mp4", "no such.mp4", "c.ts", "--batch-size=1", "-o", "out.txt") as process:
+        assert process.stderr
+        assert "no such" in process.stderr.readline()  # told when its turn has come, after the first two
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
     assert [line.split("\t")[0] for line in Path("out.txt").read_text().splitlines()] == ["a.mp4", "b.mp4"]
@@ -293,14 +287,12 @@ def test_progress_bar_on_a_terminal_only(clip: Path) -> None:
     link(clip, "a.mp4", "b.mp4")
     for names, bar in ((["a.mp4", "b.mp4"], True), (["a.mp4"], False)):
         terminal, stderr = pty.openpty()
-        with start(*names, stderr=stderr) as process:
+        with started(*names, stderr=stderr) as process:
             os.close(stderr)
             shown = b""
-            try:
+            with suppress(OSError):  # how Linux says that nobody writes any more
                 while part := os.read(terminal, 4096):
                     shown += part
-            except OSError:  # how Linux says that nobody writes any more
-                pass
             assert process.stdout
             assert len(process.stdout.read().splitlines()) == len(names)
         os.close(terminal)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from zlib import crc32
 
 from video_captioning.bundle import Bundle, Runtime, read
 from video_captioning.decoding import Decoding, Hypothesis, Special, decode
@@ -141,12 +142,14 @@ class Captioner:
     def _samples(
         self, paths: Iterable[str | Path], sampling: Sampling, ahead: int
     ) -> Iterator[tuple[Frames, float] | MediaError]:
-        """Frames of each clip and the seconds they took, decoded in parallel, at most `ahead` clips ahead."""
+        """Frames of each clip and the seconds they took, a clip a core, at most `ahead` clips ahead."""
+        alone = isinstance(paths, Sized) and len(paths) == 1
+        threads = self.threads if alone else 1
 
         def one(path: str | Path) -> tuple[Frames, float] | MediaError:
             start = perf_counter()
             try:
-                return sample(path, sampling, self.bundle.resize, threads=1), perf_counter() - start
+                return sample(path, sampling, self.bundle.resize, threads=threads), perf_counter() - start
             except MediaError as error:
                 return error
 
@@ -167,7 +170,8 @@ class Captioner:
         features, frame_mask = self._runtime.encode([frames.pixels for frames, _ in clips])
         encoded = perf_counter()
         memory, state = self._runtime.remember(features, frame_mask)
-        found = decode(self._runtime.step, state, memory, decoding, self._special)
+        keys = [crc32(frames.pixels) for frames, _ in clips]  # a draw depends on the clip, not on its batch
+        found = decode(self._runtime.step, state, memory, decoding, self._special, keys)
         done = perf_counter()
         share = Timings(0.0, (encoded - start) / len(clips), (done - encoded) / len(clips))
         return [

@@ -56,6 +56,7 @@ class Sectioned(click.Command):
     "form",
     type=click.Choice(["text", "json", "jsonl"]),
     default="text",
+    show_default=True,
     help="jsonl: an object a clip, as soon as it is ready. json: one object for one file, else an array.",
 )
 @click.option(
@@ -73,19 +74,19 @@ class Sectioned(click.Command):
     "--batch-size", type=click.IntRange(min=1), metavar="N", default=8, show_default=True, help="Clips at once."
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor cores to use.  [default: all]")
-@click.option("--fps", type=float, help="Frames a second to look at,")
-@click.option("--max-frames", type=int, help="but at most this many, evenly spread.")
-@click.option("--frames", type=int, help="A fixed number, evenly spread.")
+@click.option("--fps", type=float, metavar="X", help="Frames a second to look at,")
+@click.option("--max-frames", type=int, metavar="N", help="but at most this many, evenly spread.")
+@click.option("--frames", type=int, metavar="N", help="A fixed number, evenly spread.")
 @click.option("--keyframes", is_flag=True, default=None, help="Key frames only: fast.")
-@click.option("--beam", type=int, help="Width of the search; 1 is greedy.")
-@click.option("--max-tokens", type=int, help="Length at most, in pieces of words.")
-@click.option("--min-tokens", type=int, help="Length at least.")
-@click.option("--length-penalty", type=float, help="Above 1 favours long sentences.")
+@click.option("--beam", type=int, metavar="N", help="Width of the search; 1 is greedy.")
+@click.option("--max-tokens", type=int, metavar="N", help="Length at most, in pieces of words.")
+@click.option("--min-tokens", type=int, metavar="N", help="Length at least.")
+@click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours long sentences.")
 @click.option("--no-repeat-ngram", type=int, metavar="N", help="Never say N pieces of words twice.")
-@click.option("--temperature", type=float, help="Draw at random; the lower, the safer.")
-@click.option("--top-k", type=int, help="Draw from the K likeliest.")
-@click.option("--top-p", type=float, help="Draw from the likeliest with this share.")
-@click.option("--seed", type=int, help="Of the draw.")
+@click.option("--temperature", type=float, metavar="X", help="Draw at random; the lower, the safer.")
+@click.option("--top-k", type=int, metavar="N", help="Draw from the K likeliest.")
+@click.option("--top-p", type=float, metavar="X", help="Draw from the likeliest with this share.")
+@click.option("--seed", type=int, metavar="N", help="Of the draw.")
 @click.option("--alternatives", type=int, metavar="N", help="Sentences a clip, best first.")
 def caption(
     paths: tuple[str, ...],
