@@ -70,11 +70,18 @@ def main(data: Path, teacher: Path) -> None:
     """Make video_captioning/bundles/default anew."""
     student = distil(data, teacher)
     mixture.main(data, WORK / "mixture")
-    first = fit("teacher", teacher, "training.max_epochs=4")
+    first = fit("teacher", teacher, "training.max_epochs=3")
     tokenizer = WORK / "runs" / "student" / "tokenizer.model"
     tokenizer.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(first.parent / "tokenizer.model", tokenizer)
-    last = fit("student", student, f"training.initial={first}", "training.max_epochs=3", "training.learning_rate=5e-4")
+    last = fit(
+        "student",
+        student,
+        f"training.initial={first}",
+        "training.max_epochs=3",
+        "training.learning_rate=6e-4",
+        "training.warmup=0.03",
+    )
     clips = [data / "clips" / row["file"] for row in mixture.rows(data / "clips" / "validation.jsonl")]
     if BUNDLE.exists():
         shutil.rmtree(BUNDLE)
