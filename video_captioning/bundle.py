@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import shutil
 import tempfile
@@ -45,6 +46,8 @@ class Bundle:
     licence: str
     preprocess: dict[str, Any]
     """`size`, `resize` (`mode`, `keep`, `filter`), `mean`, `std`; the last two are inside the graph and only stated."""
+    resize: Resize
+    """The same, as `frames.sample` takes it."""
     sampling: Sampling
     decoding: Decoding
     tokenizer: Path
@@ -59,17 +62,12 @@ class Bundle:
     bytes: int
     """Size of all files together."""
 
-    @property
-    def resize(self) -> Resize:
-        return Resize(size=self.preprocess["size"], **self.preprocess["resize"])
-
 
 def locate(name: str | Path) -> Path:
     """The folder of a bundle: a path, or the name of one that ships with the package."""
-    folder = Path(name)
-    if not folder.exists() and str(name) in built_in():
+    if str(name) in built_in() and not Path(name).exists():
         return BUILT_IN / str(name)
-    return folder
+    return Path(name)
 
 
 def built_in() -> list[str]:
@@ -90,8 +88,8 @@ def read(name: str | Path) -> Bundle:
     text = manifest_text(folder)
     try:
         manifest = json.loads(text)
-        schema = int(manifest["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
+        schema = operator.index(manifest["schema_version"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(folder / MANIFEST, "is damaged: it is not a bundle's JSON", REMAKE) from error
     if schema > SCHEMA_VERSION:
         raise BundleError(
@@ -107,7 +105,7 @@ def read(name: str | Path) -> Bundle:
 def manifest_text(folder: Path) -> bytes:
     try:
         return (folder / MANIFEST).read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         problem = "holds no bundle.json" if folder.is_dir() else "no such bundle"
         names = ", ".join(built_in())
         raise BundleError(folder, problem, f"give a bundle's folder or one of: {names}") from error
@@ -116,22 +114,24 @@ def manifest_text(folder: Path) -> bytes:
 
 
 def build(folder: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
-    graphs = {name: folder / manifest["graphs"][name]["file"] for name in GRAPHS}
-    tokenizer = folder / manifest["tokenizer"]["file"]
-    for path in (*graphs.values(), tokenizer):
-        if path.name not in manifest["files"]:
-            raise BundleError(path, "is used but not listed in bundle.json", REMAKE)
+    graphs = {name: manifest["graphs"][name]["file"] for name in GRAPHS}
+    tokenizer = manifest["tokenizer"]["file"]
+    for name in (*graphs.values(), tokenizer):
+        if name not in manifest["files"]:
+            raise BundleError(folder / MANIFEST, f"uses a file that it does not list: {name}", REMAKE)
+    preprocess = dict(manifest["preprocess"])
     return Bundle(
         folder=folder,
         name=str(manifest["name"]),
         version=str(manifest["version"]),
         kind=str(manifest["kind"]),
         licence=str(manifest["licence"]),
-        preprocess=dict(manifest["preprocess"]),
+        preprocess=preprocess,
+        resize=Resize(size=preprocess["size"], **preprocess["resize"]),
         sampling=Sampling(**manifest["sampling"]),
         decoding=Decoding(**manifest["decoding"]),
-        tokenizer=tokenizer,
-        graphs=graphs,
+        tokenizer=folder / tokenizer,
+        graphs={name: folder / file for name, file in graphs.items()},
         made_by=dict(manifest["made_by"]),
         scores=dict(manifest["scores"]),
         parity=dict(manifest["parity"]),
@@ -169,9 +169,9 @@ def writing(folder: str | Path) -> Iterator[Path]:
         OutputError: the name is taken, or there is no room or permission.
     """
     target = Path(folder)
-    if target.exists():
-        raise OutputError(target, "exists already", "give another name or remove it first")
     try:
+        if target.exists():
+            raise OutputError(target, "exists already", "give another name or remove it first")
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:

@@ -170,7 +170,7 @@ class Captioner:
         features, frame_mask = self._runtime.encode([frames.pixels for frames, _ in clips])
         encoded = perf_counter()
         memory, state = self._runtime.remember(features, frame_mask)
-        keys = [crc32(frames.pixels) for frames, _ in clips]  # a draw depends on the clip, not on its batch
+        keys = [crc32(frames.pixels.tobytes()) for frames, _ in clips]  # a draw depends on the clip, not on its batch
         found = decode(self._runtime.step, state, memory, decoding, self._special, keys)
         done = perf_counter()
         share = Timings(0.0, (encoded - start) / len(clips), (done - encoded) / len(clips))

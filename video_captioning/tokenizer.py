@@ -9,14 +9,14 @@ from pathlib import Path
 
 import sentencepiece
 
-from video_captioning.errors import DataError
+from video_captioning.errors import ConfigError, DataError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPACE = "\u2581"
 
 
 def clean(text: str) -> str:
-    """A caption as the models see it: lower case, one space between words, no space-separated full stop at the end."""
+    """A caption as the models see it: lower case, one space between words, no full stop at the end."""
     return " ".join(text.lower().split()).rstrip(" .")
 
 
@@ -31,22 +31,32 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
+        """Read a SentencePiece model. Raises DataError where the file is missing, empty or damaged."""
         try:
-            return cls(Path(path).read_bytes())
+            model = Path(path).read_bytes()
+            if not model:  # SentencePiece would take it for "no model yet"
+                raise RuntimeError("the file is empty")
+            return cls(model)
         except (OSError, RuntimeError) as error:
-            raise DataError(path, f"no SentencePiece model ({error})", "train one or name another file") from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DataError(path, f"no SentencePiece model ({reason})", "train one or name another file") from error
 
     @classmethod
     def train(cls, captions: Iterable[str], size: int) -> Tokenizer:
-        """Learn a vocabulary of `size` pieces, or of as many as the captions hold."""
+        """Learn a vocabulary of `size` pieces, or of as many as the captions hold.
+
+        Raises:
+            ConfigError: `size` is too small to hold every letter, or there is no text.
+        """
         lines = [cleaned for caption in captions if (cleaned := clean(caption))]
         try:
             return cls(learn_pieces(lines, size))
         except RuntimeError as error:
-            largest = re.search(r"value <= (\d+)", str(error))
-            if largest is None:
-                raise
-            return cls(learn_pieces(lines, int(largest[1])))
+            if largest := re.search(r"value <= (\d+)", str(error)):
+                return cls(learn_pieces(lines, int(largest[1])))
+            least = re.search(r"required_chars. \d+ vs (\d+)", str(error))
+            way_out = f"give at least {least[1]}" if least else "give captions and a size above 0"
+            raise ConfigError(f"no vocabulary of {size} pieces can be learnt from the captions; {way_out}") from error
 
     def __len__(self) -> int:
         return int(self.processor.get_piece_size())

@@ -68,7 +68,7 @@ class CaptionDataset(Dataset[tuple[np.ndarray, list[list[int]]]]):
 
 
 def mirrored_places(grid: int) -> np.ndarray:
-    """Where each place's features come from when the picture is mirrored: the class token stays, columns are swapped."""
+    """Where each place's features come from when the picture is mirrored: the class token stays, columns swap."""
     columns = np.arange(grid * grid).reshape(grid, grid)[:, ::-1].ravel()
     return np.concatenate([[0], columns + 1])
 
@@ -97,6 +97,11 @@ class CaptionSampler(Sampler[list[Draw]]):
     def __init__(self, data: CaptionDataset, batch_size: int, captions: int, mirror: bool, seed: int) -> None:
         self.data, self.batch_size, self.captions, self.mirror, self.seed = data, batch_size, captions, mirror, seed
         self.epoch = 0
+
+    @property
+    def sampler(self) -> CaptionSampler:
+        """Where Lightning looks for the `set_epoch` of a batch sampler."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -12,7 +12,7 @@ import torch
 
 from video_captioning.data.items import Item
 from video_captioning.data.store import FeatureStore, feature_key
-from video_captioning.errors import MediaError
+from video_captioning.errors import MediaError, MissingFileError
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models.backbone import Backbone
 
@@ -41,6 +41,8 @@ def extract(
     pending: list[tuple[bytes, np.ndarray]] = []
     for item in progress(items):
         try:
+            if not item.path.is_file():  # reading a pipe could wait for ever
+                raise MissingFileError(item.path, "is missing or no regular file", "check the name")
             key = feature_key(item.path, backbone.identity, sampling, resize)
             if key not in store:
                 pending.append((key, sample(item.path, sampling, resize).pixels))
@@ -60,10 +62,10 @@ def encode(backbone: Backbone, clips: Sequence[tuple[bytes, np.ndarray]]) -> Ite
     """Features of several clips; all frames of all clips go through the backbone in full batches."""
     frames = torch.from_numpy(np.concatenate([pixels for _, pixels in clips]))
     device = next(backbone.parameters()).device
-    features = torch.cat([backbone(part.to(device)).half().cpu() for part in frames.split(FRAMES_PER_CALL)])
-    for (key, _), part in zip(clips, features.split([len(pixels) for _, pixels in clips]), strict=True):
+    features = torch.cat([backbone(part.to(device)).half().cpu() for part in torch.split(frames, FRAMES_PER_CALL)])
+    for (key, _), part in zip(clips, torch.split(features, [len(pixels) for _, pixels in clips]), strict=True):
         yield key, part.numpy()
 
 
 def unreadable(path: Path, error: OSError) -> MediaError:
-    return MediaError(path, f"cannot be read ({error.strerror})", "check the name and the permissions")
+    return MissingFileError(path, f"cannot be read ({error.strerror})", "check the name and the permissions")

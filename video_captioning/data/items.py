@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from video_captioning.errors import DataError
+from video_captioning.tokenizer import clean
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Item:
 def read_folder(listing: str | Path) -> list[Item]:
     """Items of a TSV (`file<TAB>caption`, a row a caption) or JSONL (`file`, and `captions` or `caption`) listing.
 
-    Files are relative to the listing's folder. Rows of one file are one item. `id` and `weight` are optional in JSONL.
+    Files are relative to the listing's folder. JSONL can also state `id` and `weight`. Rows of one file are one item,
+    with the `id` and `weight` of the last. A caption of nothing but spaces and full stops is none.
 
     Raises:
         DataError: no such listing, a row that cannot be read (its line is named), or no row at all.
@@ -35,9 +37,9 @@ def read_folder(listing: str | Path) -> list[Item]:
     rows = read_json_lines(path) if path.suffix == ".jsonl" else read_tab_separated(path)
     items: dict[str, Item] = {}
     for line, file, captions, name, weight in rows:
-        kept = tuple(caption for caption in captions if caption.strip())
-        if not kept:
-            raise DataError(path, f"line {line} has no caption", "write one or remove the row")
+        kept = tuple(caption for caption in captions if clean(caption))
+        if not kept or not file:
+            raise DataError(path, f"line {line} has no {'caption' if file else 'file'}", "write one or remove the row")
         known = items.get(file)
         if known is not None:
             kept = known.captions + kept
@@ -64,10 +66,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def read_tab_separated(path: Path) -> Iterator[Row]:
     for number, line in lines(path):
-        cells = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
+        cells = line.split("\t")
         if len(cells) != 2:
             raise DataError(path, f"line {number} has {len(cells)} columns", "write two: file, tab, caption")
-        if number == 1 and cells == ["file", "caption"]:
+        if cells == ["file", "caption"]:  # a heading
             continue
         yield number, cells[0], [cells[1]], Path(cells[0]).stem, 1.0
 
@@ -79,10 +81,17 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             file = row["file"]
             captions = row["captions"] if "captions" in row else [row["caption"]]
             weight = float(row.get("weight", 1.0))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 path, f"line {number} is not a row ({error})", 'write {"file": …, "captions": […]}'
             ) from error
-        if not isinstance(file, str) or not all(isinstance(caption, str) for caption in captions):
-            raise DataError(path, f"line {number} holds something that is not text", "give strings")
+        if not isinstance(captions, list) or not all(is_text(value) for value in (file, *captions)):
+            raise DataError(path, f"line {number} holds something that is not text", "give strings, captions in a list")
+        if not 0 < weight < math.inf:
+            raise DataError(path, f"line {number} has the weight {weight}", "give a number above 0 or remove the row")
         yield number, file, captions, str(row.get("id", Path(file).stem)), weight
+
+
+def is_text(value: object) -> bool:
+    """A string that can be written as UTF-8: JSON can name halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -36,8 +36,15 @@ class FeatureStore:
         except (OSError, lmdb.Error) as error:
             raise DataError(folder, f"no feature store ({error})", "give another folder or remove this one") from error
 
+    def begin(self, write: bool = False) -> lmdb.Transaction:
+        try:
+            return self.environment.begin(write=write, buffers=True)
+        except lmdb.MapResizedError:  # another process has made the store larger
+            self.environment.set_mapsize(0)
+            return self.environment.begin(write=write, buffers=True)
+
     def __contains__(self, key: bytes) -> bool:
-        with self.environment.begin(buffers=True) as transaction:
+        with self.begin() as transaction:
             return transaction.get(key) is not None
 
     def __len__(self) -> int:
@@ -45,7 +52,7 @@ class FeatureStore:
 
     def get(self, key: bytes) -> np.ndarray:
         """A copy of the features of `key`. Raises KeyError."""
-        with self.environment.begin(buffers=True) as transaction:
+        with self.begin() as transaction:
             value = transaction.get(key)
             if value is None:
                 raise KeyError(key.hex())
@@ -54,7 +61,7 @@ class FeatureStore:
 
     def shape(self, key: bytes) -> tuple[int, int, int]:
         """Frames, positions and width of what is stored under `key`. Raises KeyError."""
-        with self.environment.begin(buffers=True) as transaction:
+        with self.begin() as transaction:
             value = transaction.get(key)
             if value is None:
                 raise KeyError(key.hex())
@@ -64,7 +71,7 @@ class FeatureStore:
         """Write all of `features`, or nothing."""
         while True:
             try:
-                with self.environment.begin(write=True) as transaction:
+                with self.begin(write=True) as transaction:
                     for key, value in features.items():
                         transaction.put(key, HEADER.pack(*value.shape) + value.astype(np.float16).tobytes())
                 return
@@ -88,7 +95,7 @@ class FeatureStore:
 
 
 def feature_key(path: Path, backbone: Mapping[str, Any], sampling: Sampling, resize: Resize) -> bytes:
-    """32 bytes that name the features of a file's content under these settings."""
+    """32 bytes that name the features of a file's content under these settings. Raises OSError."""
     settings = json.dumps([backbone, asdict(sampling), asdict(resize)], sort_keys=True)
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256")

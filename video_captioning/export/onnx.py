@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from video_captioning import __version__, bundle
 from video_captioning.decoding import Decoding
-from video_captioning.errors import BundleError
+from video_captioning.errors import BundleError, CheckpointError
 from video_captioning.export.parity import Parity, TorchRuntime, check
 from video_captioning.export.quantize import quantize_weights
 from video_captioning.frames import Resize, Sampling, sample
@@ -76,6 +76,9 @@ def export(
     """
     model, description = checkpoint.load(path)
     backbone = Backbone(**{key: value for key, value in description.backbone.items() if key != "identity"})
+    if backbone.identity["sha256"] != description.backbone["identity"]["sha256"]:
+        problem = f"was trained on other weights than the backbone '{description.backbone['name']}' has now"
+        raise CheckpointError(path, problem, "put the old weights back or train again")
     sampling = Sampling(**description.sampling)
     trials = [*trial_clips(backbone), *(sample(clip, sampling, Resize(**backbone.resize)).pixels for clip in clips)]
     torch_runtime = TorchRuntime(backbone, model)
@@ -166,7 +169,7 @@ def write_graphs(folder: Path, backbone: Backbone, model: Advanced) -> None:
         MemoryGraph(model),
         {"features": features, "frame_mask": mask},
         {"features": features_axes, "frame_mask": features_axes},
-        slots | dict.fromkeys(STATE, {0: "B"}),
+        slots | {name: {0: "B"} for name in STATE},
     )
     write(
         folder / "step.onnx",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from video_captioning.errors import ConfigError
+
 MASKED = -1e4  # finite, and survives fp16
 
 State = dict[str, Tensor]
@@ -32,7 +34,21 @@ class AdvancedConfig:
     feedforward: int = 1024
     dropout: float = 0.2
     max_frames: int = 64
+    """Frames with a position of their own; later ones share the last."""
     max_tokens: int = 64
+    """Tokens with a position of their own, `bos` and `eos` included; later ones share the last."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "encoder_layers", "decoder_layers", "feedforward", "max_frames"):
+            least = int(name != "encoder_layers")
+            if getattr(self, name) < least:
+                raise ConfigError(f"model.{name} must be at least {least}, not {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ConfigError(f"model.heads must divide model.width: {self.heads} does not divide {self.width}")
+        if self.max_tokens < 3:
+            raise ConfigError(f"model.max_tokens must be at least 3: start, a word, end; not {self.max_tokens}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout must be from 0 to below 1, not {self.dropout}")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -72,7 +88,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         query, keys, values = (split_heads(part, self.heads) for part in self.project(self.norm(x)).chunk(3, 2))
         x = x + self.dropout(self.output(attend(query, keys, values, bias)[0]))
-        return x + self.feedforward(x)
+        x = x + self.feedforward(x)
+        return x
 
 
 class DecoderLayer(nn.Module):
@@ -101,18 +118,19 @@ class DecoderLayer(nn.Module):
             memory: keys and values `[B, H, S, W/H]` and a bias `[B, 1, 1, S]`; N is a multiple of B.
 
         Returns:
-            the new x, keys and values `[N, t + L, W]`, and the weights over the memory `[N, L, S]`, the mean of the heads.
+            the new x, keys and values `[N, t + L, W]`, and weights over the memory `[N, L, S]`, the mean of the heads.
         """
         count, length, width = x.shape
         query, keys, values = self.project(self.norm(x)).chunk(3, 2)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1)
-        mixed, _ = attend(*(split_heads(part, self.heads) for part in (query, keys, values)), bias)
+        heads = self.heads
+        mixed, _ = attend(split_heads(query, heads), split_heads(keys, heads), split_heads(values, heads), bias)
         x = x + self.dropout(self.output(mixed))
         # All hypotheses of a clip are queries of one attention, so that the memory is never copied.
         clips = memory[0].shape[0]
         query = self.cross_query(self.cross_norm(x)).reshape(clips, -1, width)
-        mixed, weights = attend(split_heads(query, self.heads), *memory)
+        mixed, weights = attend(split_heads(query, heads), *memory)
         x = x + self.dropout(self.cross_output(mixed.reshape(count, length, width)))
         return x + self.feedforward(x), (keys, values), weights.mean(1).reshape(count, length, -1)
 
@@ -140,13 +158,14 @@ class Advanced(nn.Module):
         nn.init.normal_(self.word_position.weight, std=0.02)
 
     def encode(self, features: Tensor, frame_mask: Tensor) -> tuple[Memory, State]:
-        """Features `[B, T, P, D]` and a mask `[B, T]`, true at real frames → memory and the state before the first word.
+        """Features `[B, T, P, D]` and a mask `[B, T]`, true at real frames → memory, the state before the first word.
 
         Memory: `memory` float `[B, T·P, 2·W·layers]`, `memory_mask` bool `[B, T·P]`.
         State: `state_keys`, `state_values` float `[B, layers, 0, W]`, `state_position` int64 `[B]`.
         """
         batch, frames, positions = features.shape[:3]
-        x = self.project(features) + self.position + self.frame[:frames]
+        place = torch.arange(frames, device=features.device).clamp(max=self.config.max_frames - 1)
+        x = self.project(features) + self.position + self.frame[place]
         x = self.dropout(x).flatten(1, 2)
         mask = frame_mask[:, :, None].expand(batch, frames, positions).flatten(1)
         bias = torch.where(mask, 0.0, MASKED)[:, None, None].to(x.dtype)
@@ -159,7 +178,8 @@ class Advanced(nn.Module):
 
     def step(self, token: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         """One word further: tokens `[N]` → logits `[N, V]`, state, attention `[N, T·P]`. N is a multiple of B."""
-        x = (self.embedding(token) + self.word_position(state["state_position"]))[:, None]
+        place = state["state_position"].clamp(max=self.config.max_tokens - 1)
+        x = (self.embedding(token) + self.word_position(place))[:, None]
         keys, values = [], []
         for index, (layer, cross) in enumerate(zip(self.decoder, self.memories(memory), strict=True)):
             past = state["state_keys"][:, index], state["state_values"][:, index]
@@ -174,15 +194,15 @@ class Advanced(nn.Module):
         return self.logits(x[:, 0]), following, attention[:, 0]
 
     def forward(self, features: Tensor, frame_mask: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher forcing: input tokens `[B, C, L]`, C captions a clip → decoder outputs `[B, C, L, W]` for `logits`."""
+        """Teacher forcing: tokens `[B, C, L]`, C captions a clip → decoder outputs `[B, C, L, W]` for `logits`."""
         memory, _ = self.encode(features, frame_mask)
         batch, captions, length = tokens.shape
-        x = self.embedding(tokens.flatten(0, 1)) + self.word_position.weight[:length]
+        x: Tensor = self.embedding(tokens.flatten(0, 1)) + self.word_position.weight[:length]
         x = self.dropout(x)
         bias = x.new_full((length, length), MASKED).triu(1)
         for layer, cross in zip(self.decoder, self.memories(memory), strict=True):
             x, _, _ = layer(x, None, bias, cross)
-        return x.unflatten(0, (batch, captions))
+        return x.view(batch, captions, length, -1)
 
     def memories(self, memory: Memory) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Keys, values `[B, H, S, W/H]` and bias `[B, 1, 1, S]` for each decoder layer."""
@@ -192,4 +212,5 @@ class Advanced(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Decoder outputs `[..., W]` → logits `[..., V]`."""
-        return functional.linear(self.decoder_norm(x), self.embedding.weight, self.bias)
+        logits: Tensor = functional.linear(self.decoder_norm(x), self.embedding.weight, self.bias)
+        return logits

@@ -6,18 +6,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from video_captioning.errors import ConfigError
 from video_captioning.models.compact import CompactEncoder
 
 Positions = Literal["class", "patches", "both"]
+UNCROPPED = 384  # pixels; models with a `crop_pct` look at a whole picture from this size on
 
 
 class CompactConfig(PretrainedConfig):  # type: ignore[misc]
@@ -43,10 +45,13 @@ class CompactModel(PreTrainedModel):  # type: ignore[misc]
 
     config_class = CompactConfig
     main_input_name = "pixel_values"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
-        self.encoder = CompactEncoder(tuple(config.widths), config.layers, config.heads, config.hidden_size)
+        first, second, third, fourth = config.widths
+        self.encoder = CompactEncoder((first, second, third, fourth), config.layers, config.heads, config.hidden_size)
         self.register_buffer("mean", torch.zeros(2, config.hidden_size))
         self.register_buffer("std", torch.ones(2, config.hidden_size))
         self.post_init()
@@ -72,27 +77,26 @@ class Backbone(nn.Module):
         identity: name, revision and hash of the weights; features of two backbones of one identity are equal.
     """
 
+    scale: Tensor
+    shift: Tensor
+    pooling: Tensor
+
     def __init__(self, name: str, revision: str | None = None, positions: Positions = "both", grid: int = 7) -> None:
         """Load by hub name or local folder.
 
         Args:
-            positions: the class token, patches pooled to `grid`×`grid`, or both (the class token first).
+            positions: the class token, patches pooled to `grid` x `grid`, or both (the class token first).
 
         Raises:
             ConfigError: the name is neither a folder nor a model of the hub, or not a vision model.
         """
         super().__init__()
-        logging.set_verbosity_error()  # its report on weights that are not used, such as a pooler's
-        logging.disable_progress_bar()
-        try:
-            model = AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
-            settings = json.loads(Path(cached_file(name, "preprocessor_config.json", revision=revision)).read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"backbone '{name}' cannot be loaded ({str(error).splitlines()[0]}); give a model of the "
-                "hub or a folder with config.json, model.safetensors and preprocessor_config.json"
-            ) from error
-        self.model = getattr(model, "vision_model", model).eval().requires_grad_(False)
+        if positions not in get_args(Positions):
+            raise ConfigError(f"backbone.positions must be one of {', '.join(get_args(Positions))}, not {positions}")
+        if grid < 1:
+            raise ConfigError(f"backbone.grid must be at least 1, not {grid}")
+        model, settings = load(name, revision)
+        self.model = model.eval().requires_grad_(False)
         self.resize = resize_of(settings)
         self.kinds = positions
         self.identity = {
@@ -102,9 +106,9 @@ class Backbone(nn.Module):
             "positions": positions,
             "grid": grid,
         }
-        self.mean, self.std = (settings.get(key, [0.5] * 3) for key in ("image_mean", "image_std"))
+        self.mean, self.std, factor = normalisation_of(settings)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
-        self.register_buffer("scale", settings.get("rescale_factor", 1 / 255) / std)
+        self.register_buffer("scale", factor / std)
         self.register_buffer("shift", -mean / std)
         side = self.resize["size"]
         with torch.inference_mode():
@@ -138,14 +142,37 @@ class Backbone(nn.Module):
         return tokens - int(tokens**0.5) ** 2
 
 
+def load(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A vision model (of a model of pictures and words, the vision part) and its preprocessor's settings."""
+    logging.set_verbosity_error()  # its report on weights that are not used
+    logging.disable_progress_bar()
+    try:
+        model, report = AutoModel.from_pretrained(
+            name, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        settings = json.loads(Path(str(cached_file(name, "preprocessor_config.json", revision=revision))).read_text())
+    except Exception as error:  # transformers, its hub client and safetensors raise many unrelated classes
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"backbone '{name}' cannot be loaded ({reason}); give a model of the hub or a folder with config.json, "
+            "model.safetensors and preprocessor_config.json"
+        ) from error
+    model = getattr(model, "vision_model", model)
+    if model.main_input_name != "pixel_values":
+        raise ConfigError(f"backbone '{name}' is no vision model ({type(model).__name__}); give one that is")
+    if absent := sorted(key for key in report["missing_keys"] if "pooler." not in key):
+        raise ConfigError(f"backbone '{name}' lacks weights, such as {absent[0]}; give a complete model")
+    return model, settings
+
+
 def resize_of(settings: dict[str, Any]) -> dict[str, Any]:
     """The picture that a `preprocessor_config.json` describes, as fields of `frames.Resize`."""
     size = settings.get("size", 224)
     crop = settings.get("crop_size")
-    sides = size if isinstance(size, dict) else {"shortest_edge": size}
+    sides: dict[str, Any] = size if isinstance(size, dict) else {"shortest_edge": size}
     chosen = {"filter": "bicubic" if settings.get("resample", 2) == 3 else "bilinear"}
     shorter = sides.get("shortest_edge", sides.get("height", 224))
-    if "crop_pct" in settings:
+    if settings.get("crop_pct") and shorter < UNCROPPED:
         return {"size": shorter, "mode": "crop", "keep": settings["crop_pct"], **chosen}
     if settings.get("do_center_crop") and crop is not None:
         side = crop["height"] if isinstance(crop, dict) else crop
@@ -153,8 +180,16 @@ def resize_of(settings: dict[str, Any]) -> dict[str, Any]:
     return {"size": shorter, "mode": "squash", **chosen}
 
 
+def normalisation_of(settings: dict[str, Any]) -> tuple[list[float], list[float], float]:
+    """Mean and deviation of each channel, and the factor that pixels are multiplied with before."""
+    factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
+    if not settings.get("do_normalize", True):
+        return [0.0] * 3, [1.0] * 3, factor
+    return settings.get("image_mean") or [0.5] * 3, settings.get("image_std") or [0.5] * 3, factor
+
+
 def pooling(side: int, grid: int) -> Tensor:
-    """Matrix `[grid², side²]` that averages the patches under each cell of a coarser grid (adaptive average pooling)."""
+    """Matrix `[grid², side²]` that averages the patches under each cell of a coarser grid."""
     places = torch.eye(side * side).view(side * side, 1, side, side)
     return nn.functional.adaptive_avg_pool2d(places, grid).flatten(1).T.contiguous()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import pickle
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from video_captioning.errors import CheckpointError
+from video_captioning.errors import CheckpointError, ConfigError
 from video_captioning.models.advanced import Advanced, AdvancedConfig
 
 VERSION = 1
@@ -52,22 +51,29 @@ def load(path: str | Path) -> tuple[Advanced, Description]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        fields = dict(checkpoint["vidcap"])
     except FileNotFoundError as error:
         raise CheckpointError(path, "no such checkpoint", "give the .ckpt file of a run") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # damaged bytes make torch raise almost any class
         raise CheckpointError(path, "cannot be read, perhaps cut short", "use another checkpoint of the run") from error
-    except (KeyError, TypeError) as error:
+    try:
+        fields = dict(checkpoint["vidcap"]) if isinstance(checkpoint, dict) else {}
+        newer = fields.pop("version") > VERSION
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(path, "is not a checkpoint of vidcap", "give the .ckpt file of `vidcap train`") from error
-    if fields.pop("version") > VERSION:
+    if newer:
         raise CheckpointError(path, "was written by a newer vidcap", "upgrade vidcap")
-    fields["tokenizer"] = base64.b64decode(fields["tokenizer"])
-    description = Description(**fields)
-    model = Advanced(AdvancedConfig(**description.model))
-    prefix = "model."
-    model.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    )
+    try:
+        fields["tokenizer"] = base64.b64decode(fields["tokenizer"])
+        description = Description(**fields)
+        model = Advanced(AdvancedConfig(**description.model))
+        prefix = "model."
+        model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(
+            path, "lacks or misstates a part of itself", "use another checkpoint of the run"
+        ) from error
     return model.eval(), description
 
 

@@ -19,7 +19,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.S
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut, `[N, C, H, W]` → the same."""
+    """Two 3x3 convolutions and a shortcut, `[N, C, H, W]` → the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

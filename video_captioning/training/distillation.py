@@ -33,12 +33,12 @@ WIDTH = 192
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 3200
+    steps: int = 10000
     batch_size: int = 64
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     warmup: int = 300
-    decay: float = 0.3
+    decay: float = 0.25
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     sizes: tuple[int, ...] = (96, 128)
     """Sides of the pictures, pixels: the first until the decay starts, the last from then on."""
@@ -88,12 +88,12 @@ def jitter_colours(pictures: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def view(pixels: Tensor, teacher: Tensor, matrices: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The same view of pictures `[N, H, W, 3]` and of teacher maps `[N, 197, D]`: `[N, 3, S, S]`, `[N, 1+(S/16)², D]`."""
+    """One view of pictures `[N, H, W, 3]` and of teacher maps `[N, 197, D]`: `[N, 3, S, S]`, `[N, 1+(S/16)², D]`."""
     count, grid = len(pixels), size // 16
     pictures = pixels.permute(0, 3, 1, 2).float().div_(255)
     where = functional.affine_grid(matrices, [count, 3, size, size], align_corners=False)
     pictures = functional.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
-    patches = teacher[:, 1:].float().transpose(1, 2).unflatten(2, (MAP, MAP))
+    patches = teacher[:, 1:].float().transpose(1, 2).reshape(count, -1, MAP, MAP)
     where = functional.affine_grid(matrices, [count, 1, 2 * grid, 2 * grid], align_corners=False)
     patches = functional.grid_sample(patches, where, padding_mode="border", align_corners=False)
     patches = functional.avg_pool2d(patches, 2).flatten(2).transpose(1, 2)
@@ -124,7 +124,10 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 class Distiller(lightning.LightningModule):
-    """Regression onto the standardised features of the teacher: smooth L1 plus cosine, class token and patches alike."""
+    """Regression onto the standardised features of the teacher: smooth L1 plus cosine, for class token and patches."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: Distillation, mean: Tensor, std: Tensor) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from video_captioning.data.dataset import Batch
+from video_captioning.errors import ConfigError
 from video_captioning.models.advanced import Advanced
 from video_captioning.tokenizer import Tokenizer
 
@@ -27,6 +28,17 @@ class Optimization:
     label_smoothing: float = 0.1
     feature_dropout: float = 0.1
     """Share of the places whose features are hidden while training."""
+    ema: float = 0.995
+    """How much of the moving average of the weights, which is what is kept, each step leaves."""
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ConfigError(f"training.learning_rate must be above 0, not {self.learning_rate}")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"training.weight_decay must be at least 0, not {self.weight_decay}")
+        for name in ("warmup", "label_smoothing", "feature_dropout", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} must be from 0 to below 1, not {getattr(self, name)}")
 
 
 class CaptioningModule(lightning.LightningModule):

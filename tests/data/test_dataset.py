@@ -1,0 +1,160 @@
+"""Draws follow the weights, depend on seed and epoch alone, and become batches in which padding is marked."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import tiny
+from video_captioning.data.dataset import CaptionDataset, CaptionSampler, Draw, collate
+from video_captioning.data.items import Item
+from video_captioning.data.store import FeatureStore
+from video_captioning.models.backbone import Backbone
+
+GRID = 3
+FRAMES = (1, 4, 2, 4, 1, 3)
+WORDS = ("a red ball", "two dogs run", "the sea", "a man", "grass", "a man plays the guitar", "a ball rolls")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
+    with FeatureStore(tmp_path_factory.mktemp("store")) as store:
+        rng = np.random.default_rng(0)
+        store.put({bytes([number]): rng.normal(size=(frames, 1 + GRID**2, 6)) for number, frames in enumerate(FRAMES)})
+        yield store
+
+
+def dataset(store: FeatureStore, weights: list[float] | None = None, max_tokens: int = 20) -> CaptionDataset:
+    """Items of 1 to 6 captions each."""
+    weights = weights or [1.0] * len(FRAMES)
+    items = [
+        Item(str(number), Path(str(number)), WORDS[: 1 + number % 6], weight) for number, weight in enumerate(weights)
+    ]
+    keys = {item.path: bytes([number % len(FRAMES)]) for number, item in enumerate(items)}
+    return CaptionDataset(items, keys, store, tiny.tokenizer(), max_tokens, GRID)
+
+
+def draws(data: CaptionDataset, epoch: int = 0, batch_size: int = 4, captions: int = 3, seed: int = 0) -> list[Draw]:
+    sampler = CaptionSampler(data, batch_size, captions, True, seed)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert {len(batch) for batch in batches} <= {batch_size, sum(map(len, batches)) % batch_size or batch_size}
+    return [draw for batch in batches for draw in batch]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=40), st.integers(0, 99), st.integers(0, 99))
+def test_an_epoch_draws_each_item_as_often_as_its_weight_says(
+    store: FeatureStore, weights: list[float], seed: int, epoch: int
+) -> None:
+    drawn = draws(dataset(store, weights), epoch, seed=seed)
+    counts = Counter(index for index, _, _ in drawn)
+    total = max(1, round(sum(weights)))
+    assert len(drawn) == total
+    for index, weight in enumerate(weights):
+        assert abs(counts[index] - weight * total / sum(weights)) < 1 + 1e-6
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 99))
+def test_captions_are_distinct_and_there(store: FeatureStore, batch_size: int, captions: int, epoch: int) -> None:
+    data = dataset(store)
+    for index, chosen, _ in draws(data, epoch, batch_size, captions):
+        there = len(data.items[index].captions)
+        assert len(chosen) == len(set(chosen)) == min(captions, there)
+        assert set(chosen) <= set(range(there))
+
+
+def test_an_epoch_is_known_by_seed_and_number(store: FeatureStore) -> None:
+    data = dataset(store, [3.0] * 6)
+    first = draws(data, 4)
+    assert draws(data, 4) == first
+    assert draws(data, 5) != first
+    assert draws(data, 4, seed=1) != first
+
+
+def test_in_time_every_caption_is_drawn_and_both_sides_are_seen(store: FeatureStore) -> None:
+    data = dataset(store)
+    seen = {(index, caption) for epoch in range(40) for index, chosen, _ in draws(data, epoch) for caption in chosen}
+    assert seen == {(index, caption) for index, item in enumerate(data.items) for caption in range(len(item.captions))}
+    assert {mirror for epoch in range(9) for _, _, mirror in draws(data, epoch)} == {False, True}
+
+
+def test_without_mirroring_nothing_is_mirrored(store: FeatureStore) -> None:
+    assert not any(mirror for batch in CaptionSampler(dataset(store), 2, 1, False, 0) for _, _, mirror in batch)
+
+
+def test_clips_of_a_batch_are_alike_in_length(store: FeatureStore) -> None:
+    data = dataset(store, [8.0] * 6)
+    sampler = CaptionSampler(data, 8, 1, False, 0)
+    lengths = [[data.frames[index] for index, _, _ in batch] for batch in sampler]
+    assert sum(max(batch) * len(batch) - sum(batch) for batch in lengths) < 8, "frames of padding in 48 clips"
+
+
+def test_items_without_features_are_left_out(store: FeatureStore) -> None:
+    items = [Item(name, Path(name), ("the sea",)) for name in "ab"]
+    data = CaptionDataset(items, {Path("b"): bytes([2])}, store, tiny.tokenizer(), 20, GRID)
+    assert [item.id for item in data.items] == ["b"]
+    assert len(data) == 1
+    assert np.array_equal(data[0, (0,), False][0], store.get(bytes([2])))
+
+
+def test_a_long_caption_is_cut_and_still_ends(store: FeatureStore) -> None:
+    data = dataset(store, max_tokens=5)
+    for captions in data.captions:
+        for tokens in captions:
+            assert (tokens[0], tokens[-1]) == (tiny.tokenizer().bos, tiny.tokenizer().eos)
+            assert len(tokens) <= 5
+
+
+def test_mirrored_features_are_those_of_the_mirrored_picture(tmp_path: Path) -> None:
+    backbone = Backbone(str(tiny.backbone()), grid=2)
+    model = backbone.model
+    torch.nn.init.zeros_(model.embeddings.position_embeddings)  # so that no place is known by itself
+    projection = model.embeddings.patch_embeddings.projection.weight
+    projection.data = (projection + projection.flip(3)) / 2  # nor a patch from its mirror image
+    picture = torch.randint(0, 256, (1, tiny.SIDE, tiny.SIDE, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        plain, mirrored = backbone(picture), backbone(picture.flip(2))
+    assert not torch.allclose(plain, mirrored, atol=1e-2)
+    with FeatureStore(tmp_path) as store:
+        store.put({b"key": plain.numpy()})
+        item = Item("a", Path("a"), ("the sea",))
+        data = CaptionDataset([item], {item.path: b"key"}, store, tiny.tokenizer(), 20, backbone.grid)
+        found = data[0, (0,), True][0]
+    assert np.allclose(found, mirrored, atol=1e-2)
+
+
+def test_features_without_a_grid_are_never_mirrored(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path) as store:
+        features = np.arange(4.0).reshape(1, 1, 4)
+        store.put({b"key": features})
+        item = Item("a", Path("a"), ("the sea",))
+        data = CaptionDataset([item], {item.path: b"key"}, store, tiny.tokenizer(), 20, GRID)
+        assert np.array_equal(data[0, (0,), True][0], features)
+
+
+def test_a_batch_marks_its_padding(store: FeatureStore) -> None:
+    data = dataset(store)
+    chosen: list[Draw] = [(0, (0,), False), (3, (2, 0, 1), False), (5, (4, 3), False)]
+    batch = collate([data[draw] for draw in chosen])
+    assert batch.features.dtype == torch.float32
+    assert batch.features.shape == (3, 4, 1 + GRID**2, 6)
+    assert batch.frame_mask.sum(1).tolist() == [1, 4, 3]
+    assert torch.equal(batch.features != 0, batch.frame_mask[..., None, None].expand_as(batch.features))
+    tokenizer = tiny.tokenizer()
+    for row, (index, captions, _) in enumerate(chosen):
+        assert np.array_equal(batch.features[row, : FRAMES[index]], store.get(bytes([index])))
+        for column in range(3):
+            tokens = [token for token in batch.tokens[row, column].tolist() if token != tokenizer.pad]
+            if column >= len(captions):
+                assert not tokens, "a missing caption is all padding"
+            else:
+                assert tokens == [tokenizer.bos, *tokenizer.encode(WORDS[captions[column]]), tokenizer.eos]
+                assert batch.tokens[row, column, : len(tokens)].tolist() == tokens, "padding is at the end"

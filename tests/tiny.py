@@ -1,0 +1,112 @@
+"""Tiny models with random weights, each made once and kept until the tests end; nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, ViTConfig, ViTModel
+
+from video_captioning.export import onnx
+from video_captioning.frames import Sampling
+from video_captioning.models import checkpoint as checkpoints
+from video_captioning.models.advanced import Advanced, AdvancedConfig
+from video_captioning.models.backbone import Backbone
+from video_captioning.tokenizer import Tokenizer
+
+SIDE = 32  # pixels
+VIT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": SIDE,
+    "patch_size": 8,
+}
+SQUARE = {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
+CAPTIONS = ["a red ball rolls over the grass", "two dogs run", "a man in a blue shirt plays the guitar", "the sea"]
+
+_ROOT = TemporaryDirectory(prefix="vidcap-tests-")
+
+
+def save_backbone(folder: Path, model: PreTrainedModel, settings: dict[str, Any] = SQUARE) -> Path:
+    """Write a Hugging Face model with the settings of its preprocessor, as the hub has them."""
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def vit(seed: int = 0) -> ViTModel:
+    torch.manual_seed(seed)
+    model = ViTModel(ViTConfig(**VIT))
+    for parameter in model.parameters():  # as they come, all pictures look alike
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@cache
+def backbone() -> Path:
+    """The folder of a ViT of 4 x 4 patches and width 32."""
+    return save_backbone(Path(_ROOT.name) / "vit", vit())
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(CAPTIONS, 100)
+
+
+@cache
+def checkpoint(backbone_folder: Path | None = None, grid: int = 2) -> Path:
+    """A checkpoint of the advanced model as training writes it, with random weights."""
+    folder = backbone_folder or backbone()
+    loaded = Backbone(str(folder), grid=grid)
+    torch.manual_seed(1)
+    sizes = {"width": 32, "heads": 2, "decoder_layers": 2, "feedforward": 64, "max_tokens": 20}
+    config = AdvancedConfig(loaded.width, loaded.positions, len(tokenizer()), **sizes)
+    model = Advanced(config)
+    for parameter in model.parameters():  # so that words depend on the picture and on each other
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    description = checkpoints.Description(
+        kind="advanced",
+        model=asdict(config),
+        backbone={
+            "name": str(folder),
+            "revision": None,
+            "positions": "both",
+            "grid": grid,
+            "identity": loaded.identity,
+        },
+        sampling=asdict(Sampling(max_frames=4)),
+        tokenizer=tokenizer().model,
+        config={"seed": 1},
+        data="0" * 64,
+        commit=None,
+    )
+    saved: dict[str, Any] = {"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}
+    checkpoints.describe(saved, description)
+    path = Path(_ROOT.name) / f"{folder.name}.ckpt"
+    torch.save(saved, path)
+    return path
+
+
+@cache
+def bundle() -> Path:
+    """The bundle of `checkpoint()`."""
+    folder = Path(_ROOT.name) / "bundle"
+    onnx.export(checkpoint(), folder, name="tiny", command="pytest")
+    return folder
+
+
+def pictures(count: int, seed: int = 0, size: tuple[int, int] = (96, 128)) -> list[np.ndarray]:
+    """Pictures of large coloured blocks, uint8 `[height, width, 3]`, none like another."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    height, width = size
+    return [np.ascontiguousarray(block.repeat(height // 4, 0).repeat(width // 4, 1)) for block in blocks]

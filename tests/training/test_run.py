@@ -1,0 +1,243 @@
+"""Training from a listing to a checkpoint that goes on, describes itself and says what it learnt."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.training.conftest import CAPTIONS, Run, listing, settings
+from video_captioning import bundle
+from video_captioning.captioner import Caption, Captioner, sentence
+from video_captioning.data.dataset import Batch
+from video_captioning.decoding import Decoding
+from video_captioning.errors import CheckpointError, ConfigError, DataError, OutputError
+from video_captioning.export.onnx import export
+from video_captioning.models import checkpoint
+from video_captioning.models.backbone import Backbone
+from video_captioning.tokenizer import Tokenizer
+from video_captioning.training import run as room
+from video_captioning.training.module import CaptioningModule
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(checkpoint.load(path)[0].state_dict())
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+def test_from_a_listing_to_captions(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
+    last = run("training.max_epochs=10", "training.learning_rate=6e-3", "training.ema=0.8", weight=20)
+    export(last, tmp_path / "bundle", name="mine")
+    captioner = Captioner(tmp_path / "bundle", threads=1)
+    for decoding in (Decoding(beam=1), Decoding(beam=3)):
+        said = captioner.captions(media, decoding=decoding)
+        texts = [caption.text for caption in said if isinstance(caption, Caption)]
+        assert texts == [sentence(caption) for caption in media.values()]
+    read = bundle.read(tmp_path / "bundle")
+    assert read.made_by["config"]["training"]["max_epochs"] == 10
+    assert read.made_by["data"] == checkpoint.load(last)[1].data
+
+
+def test_a_line_an_epoch_on_stderr_and_nothing_on_stdout(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    last = run("training.max_epochs=2")
+    said = capfd.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.splitlines() if "model shards" not in line]
+    number = r"\d+\.\d{4}"
+    for epoch, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"epoch {epoch}/2: loss {number}, val_loss {number}", line)
+    assert len(lines) == 2
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt", "tokenizer.model"]
+
+
+def test_a_checkpoint_describes_itself(run: Run) -> None:
+    last = run("training.warmup=0.5")
+    model, description = checkpoint.load(last)
+    backbone = Backbone(str(tiny.backbone()), grid=2)
+    assert description.kind == "advanced"
+    assert description.backbone == {
+        "name": str(tiny.backbone()), "revision": None, "positions": "both", "grid": 2, "identity": backbone.identity
+    }  # fmt: skip
+    assert description.sampling == {"fps": 2.0, "max_frames": 8, "frames": None, "keyframes": False}
+    assert description.config["training"]["warmup"] == 0.5
+    assert description.config["out"] == str(last.parent)
+    assert (description.model["width"], description.model["positions"], description.model["features"]) == (64, 5, 32)
+    tokenizer = Tokenizer(description.tokenizer)
+    assert description.model["vocabulary"] == len(tokenizer) <= 60
+    assert tokenizer.decode(tokenizer.encode(CAPTIONS[0])) == CAPTIONS[0]
+    assert description.commit is None or re.fullmatch("[0-9a-f]{40}", description.commit)
+    assert not model.training
+
+
+def test_the_fingerprint_is_of_the_data(run: Run, media: dict[Path, str]) -> None:
+    first = checkpoint.load(run(out="first"))[1].data
+    assert checkpoint.load(run("training.learning_rate=1e-4", out="second"))[1].data == first
+    path, *rest = media
+    changed = {path: "another caption", **{other: media[other] for other in rest}}
+    other = listing(path.parent / "changed.jsonl", changed)
+    assert checkpoint.load(run(f"dataset.train={other}", out="third"))[1].data != first
+
+
+def test_a_run_goes_on_where_it_stopped(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    last = run("training.max_epochs=2")
+    before = weights(last)
+    capfd.readouterr()
+    assert run("training.max_epochs=4") == last
+    said = capfd.readouterr().err
+    assert re.findall(r"epoch (\d/\d)", said) == ["3/4", "4/4"]
+    assert any(not torch.equal(value, before[name]) for name, value in weights(last).items())
+    assert torch.load(last, weights_only=True)["epoch"] == 3
+    done = weights(last)
+    run("training.max_epochs=4")
+    assert "epoch" not in capfd.readouterr().err, "it is finished"
+    assert all(torch.equal(value, done[name]) for name, value in weights(last).items())
+    run("training.max_epochs=1")
+    assert all(torch.equal(value, done[name]) for name, value in weights(last).items()), "more was done before"
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
+    whole = run("training.max_epochs=6", out="whole", weight=3)
+    overrides = settings(tmp_path, media, tmp_path / "store", "killed", weight=3)
+    code = "import sys; from video_captioning.training.run import train; train('advanced', sys.argv[1:])"
+    command = [sys.executable, "-c", code, *overrides, "training.max_epochs=6"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 3/6"):
+                process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["epoch"] in (1, 2)
+    assert same(run("training.max_epochs=6", out="killed", weight=3), whole)
+
+
+class Recorder(CaptioningModule):
+    """Remembers the tokens of every batch of an epoch, in training and in validation."""
+
+    seen: ClassVar[dict[tuple[bool, int], list[list[Any]]]] = defaultdict(list)
+
+    def loss(self, batch: Batch, smoothing: float) -> torch.Tensor:
+        if not self.trainer.sanity_checking:
+            self.seen[self.training, self.current_epoch].append(batch.tokens.tolist())
+        return super().loss(batch, smoothing)
+
+
+def test_every_epoch_draws_anew_and_validates_alike(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "seen", defaultdict(list))
+    monkeypatch.setattr(room, "CaptioningModule", Recorder)
+    run("training.max_epochs=3", "training.batch_size=3", weight=2)
+    training, validation = ([Recorder.seen[kind, epoch] for epoch in range(3)] for kind in (True, False))
+    assert training[0] != training[1] != training[2]
+    assert all(sum(len(batch) for batch in epoch) == 16 for epoch in training)
+    assert validation[0] == validation[1] == validation[2]
+    assert sum(len(batch) for batch in validation[0]) == 8
+
+
+def test_weights_are_averaged_from_the_first_step(run: Run) -> None:
+    one = run("training.ema=0.0", out="one", weight=4)
+    average = run("training.ema=0.99", out="average", weight=4)
+    saved = torch.load(average, weights_only=True)
+    assert not same(one, average)
+    for name, value in saved["state_dict"].items():
+        assert torch.equal(saved["current_model_state"][name], weights(one)[name.removeprefix("model.")])
+        if value.ndim > 1 and "memory" not in name:
+            start, end = (value - saved["current_model_state"][name]).norm(), value.norm()
+            assert start < 0.5 * end, f"{name} is still what it was before training"
+
+
+def test_a_run_may_start_from_another_checkpoint(run: Run) -> None:
+    first = run(out="first")
+    still = run(f"training.initial={first}", "training.learning_rate=1e-12", "model.vocabulary=35", out="still")
+    for name, value in weights(still).items():
+        assert torch.allclose(value, weights(first)[name], atol=1e-6)
+    assert checkpoint.load(still)[1].tokenizer == checkpoint.load(first)[1].tokenizer, "words keep their numbers"
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: is of a model with other `model` fields"):
+        run(f"training.initial={first}", "model.width=32", out="other")
+    with pytest.raises(CheckpointError, match=r"missing\.ckpt: no such checkpoint"):
+        run(f"training.initial={first.parent}/missing.ckpt", out="none")
+
+
+def test_a_run_that_was_another(run: Run) -> None:
+    last = run()
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: is of a model with other `model` fields"):
+        run("training.max_epochs=2", "model.width=32")
+    (last.parent / "tokenizer.model").write_bytes(tiny.tokenizer().model)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: has another vocabulary than this run"):
+        run("training.max_epochs=2")
+
+
+def test_a_run_whose_checkpoint_is_cut_short(run: Run) -> None:
+    last = run()
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read, perhaps cut short"):
+        run("training.max_epochs=2")
+
+
+def test_media_that_cannot_be_read_are_left_out(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    rows = listing(tmp_path / "some.jsonl", {bad: "nothing", **media})
+    with pytest.warns(UserWarning, match=r"left out: .*bad\.mp4: holds nothing that FFmpeg knows"):
+        last = run(f"dataset.train={rows}")
+    assert last.exists()
+    rows = listing(tmp_path / "none.jsonl", {bad: "nothing"})
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match=r"none\.jsonl: no item could be"):
+        run(f"dataset.train={rows}", out="none")
+
+
+def test_without_a_validation_listing_a_part_is_held_out(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
+    with_all = checkpoint.load(run())[1].data
+    without = checkpoint.load(run("dataset.validation=null", out="held"))[1].data
+    assert without != with_all
+    path, *_ = media
+    rows = listing(tmp_path / "one.jsonl", {path: "alone"})
+    with pytest.raises(DataError, match=r"is the only item; give at least two, or dataset\.validation"):
+        run(f"dataset.train={rows}", "dataset.validation=null", out="one")
+
+
+def test_places_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"tokenizer\.model: cannot be written \(Not a directory\)"):
+        run(out="file/run")
+    with pytest.raises(DataError, match="no feature store"):
+        run(f"training.store={tmp_path}/file/store")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.backbone.name=/no/such/model", "backbone '/no/such/model' cannot be loaded"),
+        ("model.backbone.positions=some", r"backbone\.positions must be one of class, patches, both, not some"),
+        ("model.heads=3", r"model\.heads must divide model\.width: 3 does not divide 64"),
+        ("model.vocabulary=7", "no vocabulary of 7 pieces can be learnt"),
+        ("training.precision=half", "Precision 'half' is invalid"),
+    ],
+)
+def test_options_that_only_the_models_know(run: Run, monkeypatch: pytest.MonkeyPatch, override: str, says: str) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=says) as caught:
+        run(override)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_backbone_without_patches(run: Run) -> None:
+    model, description = checkpoint.load(run("model.backbone.positions=class", "training.mirror=true"))
+    assert description.model["positions"] == model.config.positions == 1
+
+
+def test_seeds(run: Run) -> None:
+    one, again, other = (run(f"seed={seed}", out=out) for seed, out in ((1, "one"), (1, "again"), (2, "other")))
+    assert same(one, again)
+    assert not same(one, other)
