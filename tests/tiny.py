@@ -45,8 +45,9 @@ def save_backbone(folder: Path, model: PreTrainedModel, settings: dict[str, Any]
 def vit(seed: int = 0) -> ViTModel:
     torch.manual_seed(seed)
     model = ViTModel(ViTConfig(**VIT))
-    for parameter in model.parameters():  # as they come, all pictures look alike
-        torch.nn.init.normal_(parameter, std=0.3)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:  # as they come, all pictures look alike
+            torch.nn.init.normal_(parameter, std=0.2)
     return model
 
 

@@ -198,7 +198,8 @@ class Captioner:
         )
 
     def _words(self, hypothesis: Hypothesis, frames: int, positions: int) -> tuple[Word, ...]:
-        attention = hypothesis.attention.reshape(len(hypothesis.tokens), -1, positions).sum(2)[:, :frames]
+        tokens, slots = hypothesis.attention.shape
+        attention = hypothesis.attention.reshape(tokens, slots // positions, positions).sum(2)[:, :frames]
         words = []
         for text, places in self.tokenizer.words(hypothesis.tokens):
             weights = attention[places].mean(0)

@@ -174,11 +174,9 @@ def test_whole_numbers_for_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read.parity["int8"]["logits"] == measured["int8"].logits > measured["float32"].logits
     whole, single = (sum(path.stat().st_size for path in at.glob("*.onnx")) for at in (read.folder, tiny.bundle()))
     assert whole < 0.6 * single
-    media = clips([3, 1])
-    for one, other in zip(
-        onnx_runtime(read.folder).encode(media), torch_runtime(tiny.checkpoint()).encode(media), strict=True
-    ):
-        assert np.abs(one - other).mean() < 0.03 * np.abs(other).mean()
+    one, other = onnx_runtime(read.folder), torch_runtime(tiny.checkpoint())
+    features, expected = (runtime.encode(clips([3, 1]))[0] for runtime in (one, other))
+    assert np.abs(features - expected).mean() < 0.03 * np.abs(expected).mean()
 
 
 @settings(deadline=None)

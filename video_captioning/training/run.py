@@ -17,6 +17,7 @@ import lightning
 import torch
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -247,7 +248,10 @@ def fit(
     # Lightning draws its progress bar on stdout, which is for results, and warns of what nobody here can change.
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
-        trainer.fit(module, training, validation, ckpt_path=last if last.exists() else None, weights_only=False)
+        try:
+            trainer.fit(module, training, validation, ckpt_path=last if last.exists() else None, weights_only=False)
+        except MisconfigurationException as error:  # fewer epochs than have been done
+            raise ConfigError(f"{last}: {error}") from error
 
 
 def obtain_tokenizer(out: Path, items: list[Item], config: DictConfig) -> Tokenizer:
