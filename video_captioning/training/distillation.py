@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.training.distillation_data import PICTURE_SIZE
+from video_captioning.training.optimizer import scheduled_adamw
 
 MAP = 14
 WIDTH = 192
@@ -157,17 +158,12 @@ class Distiller(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         config = self.config
-        decayed = [p for p in self.student.parameters() if p.ndim > 1]
-        kept = [p for p in self.student.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.98))
 
         def rate(step: int) -> float:
             falling = config.steps * config.decay
             return min((step + 1) / config.warmup, 1.0, max(0.0, (config.steps - step) / falling))
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled_adamw(self.student, config.learning_rate, config.weight_decay, rate)
 
 
 def statistics(data: Pictures) -> tuple[Tensor, Tensor]:

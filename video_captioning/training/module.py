@@ -15,6 +15,7 @@ from video_captioning.data.dataset import Batch
 from video_captioning.errors import ConfigError
 from video_captioning.models.advanced import Advanced
 from video_captioning.tokenizer import Tokenizer
+from video_captioning.training.optimizer import scheduled_adamw
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,6 @@ class CaptioningModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = self.optimization
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        kept = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, options.learning_rate, betas=(0.9, 0.98))
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(options.warmup * total))
 
@@ -81,5 +78,4 @@ class CaptioningModule(lightning.LightningModule):
                 return (step + 1) / warmup
             return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled_adamw(self.model, options.learning_rate, options.weight_decay, rate)
