@@ -34,12 +34,12 @@ WIDTH = 192
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 10000
+    steps: int = 3200
     batch_size: int = 64
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     warmup: int = 300
-    decay: float = 0.25
+    decay: float = 0.3
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     sizes: tuple[int, ...] = (96, 128)
     """Sides of the pictures, pixels: the first until the decay starts, the last from then on."""
