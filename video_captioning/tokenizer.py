@@ -68,11 +68,25 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.processor.decode(list(ids)))
 
+    def piece(self, token: int) -> str:
+        """What an id stands for: letters, after a low line where a word begins, or the name of a special token."""
+        return str(self.processor.id_to_piece(token))
+
+    def spell(self, piece: str) -> list[int]:
+        """Ids that a piece of another vocabulary consists of; one at least."""
+        known = self.processor.piece_to_id(piece)
+        if known != self.unk or piece == self.piece(self.unk):
+            return [known]
+        ids = list(self.processor.encode(piece.lstrip(SPACE)))
+        if not piece.startswith(SPACE) and ids[:1] == [self.processor.piece_to_id(SPACE)]:
+            del ids[0]
+        return ids or [self.unk]
+
     def words(self, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
         """The words of a sequence, each with the places of its pieces in `ids`."""
         words: list[list[int]] = []
         for place, piece in enumerate(ids):
-            if not words or self.processor.id_to_piece(int(piece)).startswith(SPACE):
+            if not words or self.piece(int(piece)).startswith(SPACE):
                 words.append([])
             words[-1].append(place)
         named = [(self.decode([ids[place] for place in places]).strip(), places) for places in words]

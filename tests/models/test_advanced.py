@@ -150,8 +150,9 @@ def test_every_weight_learns_and_no_gradient_is_wild() -> None:
 @torch.inference_mode()
 def test_masks_survive_half_precision(dtype: torch.dtype) -> None:
     made, half = model(), model().to(dtype)
-    features, mask = clips([1, 5], fill=100.0)
-    tokens = sentences(2, 6)
+    features, mask = clips([1, 5, 2], fill=100.0)
+    mask[2] = False  # no frame at all: only a finite mask gives numbers
+    tokens = sentences(3, 6)
     memory, state = half.encode(features.to(dtype), mask)
     logits, attention = follow(half, tokens, state, memory)
     assert logits.dtype == dtype

@@ -1,5 +1,6 @@
 """Training from a listing to a checkpoint that goes on, describes itself and says what it learnt."""
 
+import os
 import re
 import signal
 import subprocess
@@ -108,17 +109,24 @@ def test_a_run_goes_on_where_it_stopped(run: Run, capfd: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals are of POSIX")
 def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
     whole = run("training.max_epochs=6", out="whole", weight=3)
     overrides = settings(tmp_path, media, tmp_path / "store", "killed", weight=3)
     code = "import sys; from video_captioning.training.run import train; train('advanced', sys.argv[1:])"
     command = [sys.executable, "-c", code, *overrides, "training.max_epochs=6"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch 3/6"):
-                process.kill()
-        assert process.wait() == -signal.SIGKILL
+    screen, terminal = os.openpty()
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while b"epoch 3/6" not in shown:
+            shown += os.read(screen, 1 << 16)
+        process.kill()
+        said, _ = process.communicate()
+    os.close(screen)
+    assert process.returncode == -signal.SIGKILL
+    assert b"Epoch 1: " in shown, "a terminal shows progress"
+    assert said == b"", "which is no result"
     assert torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["epoch"] in (1, 2)
     assert same(run("training.max_epochs=6", out="killed", weight=3), whole)
 
@@ -146,15 +154,14 @@ def test_every_epoch_draws_anew_and_validates_alike(run: Run, monkeypatch: pytes
 
 
 def test_weights_are_averaged_from_the_first_step(run: Run) -> None:
-    one = run("training.ema=0.0", out="one", weight=4)
+    def distance(one: Path, other: Path) -> float:
+        first, second = weights(one), weights(other)
+        return float(sum((value - second[name]).norm() for name, value in first.items()))
+
+    before = run("training.learning_rate=1e-12", out="before", weight=4)
+    after = run("training.ema=0.0", out="after", weight=4)
     average = run("training.ema=0.99", out="average", weight=4)
-    saved, last = torch.load(average, weights_only=True), weights(one)
-    assert not same(one, average)
-    for name, value in saved["state_dict"].items():
-        assert torch.equal(saved["current_model_state"][name], last[name.removeprefix("model.")])
-        if value.ndim > 1 and "memory" not in name:
-            start, end = (value - saved["current_model_state"][name]).norm(), value.norm()
-            assert start < 0.5 * end, f"{name} is still what it was before training"
+    assert 0 < distance(average, after) < 0.3 * distance(before, after), "four steps are not lost in the average"
 
 
 def test_a_run_may_start_from_another_checkpoint(run: Run) -> None:

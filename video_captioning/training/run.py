@@ -210,14 +210,24 @@ def start(description: checkpoint.Description, last: Path, initial: str | None) 
     source = last if last.exists() else initial
     if source is not None:
         model, origin = checkpoint.load(source)
+        weights = model.state_dict()
         if origin.tokenizer != description.tokenizer:
-            raise CheckpointError(source, "has another vocabulary than this run", "give another `out`")
+            if source == last:
+                raise CheckpointError(source, "has another vocabulary than this run", "give another `out`")
+            transfer_vocabulary(weights, Tokenizer(origin.tokenizer), Tokenizer(description.tokenizer))
         try:
-            network.load_state_dict(model.state_dict())
+            network.load_state_dict(weights)
         except RuntimeError as error:
             problem = "is of a model with other `model` fields or another backbone"
             raise CheckpointError(source, problem, "give the same ones, or another `out`") from error
     return network
+
+
+def transfer_vocabulary(weights: dict[str, Tensor], old: Tokenizer, new: Tokenizer) -> None:
+    """Each new piece starts as the mean of the old pieces that spell it (Gee et al. 2022)."""
+    spelling = [old.spell(new.piece(token)) for token in range(len(new))]
+    for name in ("embedding.weight", "bias"):
+        weights[name] = torch.stack([weights[name][pieces].mean(0) for pieces in spelling])
 
 
 def fit(
