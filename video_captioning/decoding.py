@@ -256,21 +256,27 @@ def sample(logprobs: Floats, totals: Floats, decoding: Decoding, streams: Sequen
     """
     assert decoding.temperature is not None
     clips, width = totals.shape
-    order = np.argsort(-logprobs, axis=1, kind="stable")
-    ranked = np.take_along_axis(logprobs, order, axis=1).astype(np.float64)
     with np.errstate(over="ignore"):  # a temperature next to 0 leaves only the likeliest
-        weights = np.exp((ranked - ranked[:, :1]) / decoding.temperature)
-    if decoding.top_k:
-        weights[:, decoding.top_k :] = 0
+        weights = np.exp((logprobs.astype(np.float64) - logprobs.max(axis=1, keepdims=True)) / decoding.temperature)
+    if decoding.top_k or decoding.top_p < 1:
+        truncate(weights, decoding)
     mass = np.cumsum(weights, axis=1)
-    weights[mass - weights >= decoding.top_p * mass[:, -1:]] = 0  # the likeliest stays: nothing is above it
-    mass = np.cumsum(weights, axis=1)
-
     rows = np.broadcast_to(np.arange(clips * width).reshape(clips, width), (clips, decoding.alternatives))
     level = np.stack([stream.random(decoding.alternatives) for stream in streams]) * mass[rows, -1]
-    tokens = order[rows, (mass[rows] <= level[:, :, None]).sum(axis=2)]
+    tokens = (mass[rows] <= level[:, :, None]).sum(axis=2)
     drawn = logprobs[rows, tokens]
     return Candidates(rows, tokens, drawn, totals + drawn)
+
+
+def truncate(weights: Floats, decoding: Decoding) -> None:
+    """Set to 0, in place, what top-k and then top-p leave out: weights [N, V], not normalised."""
+    order = np.argsort(-weights, axis=1, kind="stable")
+    ranked = np.take_along_axis(weights, order, axis=1)
+    if decoding.top_k:
+        ranked[:, decoding.top_k :] = 0
+    mass = np.cumsum(ranked, axis=1)
+    ranked[mass - ranked >= decoding.top_p * mass[:, -1:]] = 0  # the likeliest stays: nothing is above it
+    np.put_along_axis(weights, order, ranked, axis=1)
 
 
 def ended(
