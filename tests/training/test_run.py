@@ -125,7 +125,7 @@ def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dic
         said, _ = process.communicate()
     os.close(screen)
     assert process.returncode == -signal.SIGKILL
-    assert b"Epoch 1: " in shown, "a terminal shows progress"
+    assert re.search(rb"Epoch 1\b", shown), "a terminal shows progress"
     assert said == b"", "which is no result"
     assert torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["epoch"] in (1, 2)
     assert same(run("training.max_epochs=6", out="killed", weight=3), whole)
