@@ -105,6 +105,15 @@ def test_items_without_features_are_left_out(store: FeatureStore) -> None:
     assert np.array_equal(data[0, (0,), False][0], store.get(bytes([2])))
 
 
+def test_a_picture_stands_still_and_a_clip_stays_as_it_is(store: FeatureStore) -> None:
+    picture, clip = (Item(name, Path(name), ("the sea",), frames=4) for name in ("picture", "clip"))
+    keys = {picture.path: bytes([0]), clip.path: bytes([5])}
+    data = CaptionDataset([picture, clip], keys, store, tiny.tokenizer(), 20, GRID)
+    assert data.frames == [4, 3]
+    assert np.array_equal(data[0, (0,), False][0], store.get(bytes([0])).repeat(4, 0))
+    assert np.array_equal(data[1, (0,), False][0], store.get(bytes([5])))
+
+
 def test_a_long_caption_is_cut_and_still_ends(store: FeatureStore) -> None:
     data = dataset(store, max_tokens=5)
     for captions in data.captions:

@@ -51,6 +51,15 @@ def test_json_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_a_picture_shown_as_a_still_clip_is_another_item(tmp_path: Path) -> None:
+    rows = [{"file": "a.png", "caption": "a red ball", "frames": frames} for frames in (1, 4, 4)]
+    content = "\n".join(map(json.dumps, rows))
+    assert read_folder(write(tmp_path, "captions.jsonl", content)) == [
+        Item("a", tmp_path / "a.png", ("a red ball",)),
+        Item("a", tmp_path / "a.png", ("a red ball", "a red ball"), frames=4),
+    ]
+
+
 def test_rows_of_one_file_are_one_item_in_the_place_of_the_first(tmp_path: Path) -> None:
     path = write(tmp_path, "captions.tsv", "a.mp4\ta dog\nb.mp4\ta cat\na.mp4\tthe dog\n")
     assert [(item.id, item.captions) for item in read_folder(path)] == [("a", ("a dog", "the dog")), ("b", ("a cat",))]
@@ -97,6 +106,9 @@ def test_a_broken_row_is_named_by_its_line(tmp_path: Path, row: str) -> None:
         '{"file": "a.mp4", "caption": "a dog", "weight": 0}',
         '{"file": "a.mp4", "caption": "a dog", "weight": NaN}',
         '{"file": "a.mp4", "caption": "a dog", "weight": Infinity}',
+        '{"file": "a.mp4", "caption": "a dog", "frames": 0}',
+        '{"file": "a.mp4", "caption": "a dog", "frames": 1.5}',
+        '{"file": "a.mp4", "caption": "a dog", "frames": true}',
     ],
 )
 def test_a_broken_json_row_is_named_by_its_line(tmp_path: Path, row: str) -> None:

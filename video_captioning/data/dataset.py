@@ -53,7 +53,8 @@ class CaptionDataset(Dataset[tuple[np.ndarray, list[list[int]]]]):
             [[tokenizer.bos, *tokenizer.encode(caption)[: max_tokens - 2], tokenizer.eos] for caption in item.captions]
             for item in self.items
         ]
-        self.frames = [store.shape(key)[0] for key in self.keys]
+        stored = [store.shape(key)[0] for key in self.keys]
+        self.frames = [item.frames if frames == 1 else frames for frames, item in zip(stored, self.items, strict=True)]
         self.mirror = mirrored_places(grid)
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class CaptionDataset(Dataset[tuple[np.ndarray, list[list[int]]]]):
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, list[list[int]]]:
         index, captions, mirror = draw
         features = self.store.get(self.keys[index])
+        features = np.repeat(features, self.frames[index] // len(features), 0)  # a picture that stands still
         if mirror and features.shape[1] == len(self.mirror):
             features = features[:, self.mirror]
         return features, [self.captions[index][caption] for caption in captions]

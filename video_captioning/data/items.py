@@ -22,34 +22,37 @@ class Item:
     captions: tuple[str, ...]
     weight: float = 1.0
     """How often an epoch draws it, on average."""
+    frames: int = 1
+    """A picture is shown as a clip that stands still for this many frames; a clip is shown as it is."""
 
 
 def read_folder(listing: str | Path) -> list[Item]:
     """Items of a TSV (`file<TAB>caption`, a row a caption) or JSONL (`file`, and `captions` or `caption`) listing.
 
-    Files are relative to the listing's folder. JSONL can also state `id` and `weight`. Rows of one file are one item,
-    with the `id` and `weight` of the last. A caption of nothing but spaces and full stops is none.
+    Files are relative to the listing's folder. JSONL can also state `id`, `weight` and `frames`. Rows of one file and
+    as many `frames` are one item, with the `id` and `weight` of the last. A caption of nothing but spaces and full
+    stops is none.
 
     Raises:
         DataError: no such listing, a row that cannot be read (its line is named), or no row at all.
     """
     path = Path(listing)
     rows = read_json_lines(path) if path.suffix == ".jsonl" else read_tab_separated(path)
-    items: dict[str, Item] = {}
-    for line, file, captions, name, weight in rows:
+    items: dict[tuple[str, int], Item] = {}
+    for line, file, captions, name, weight, frames in rows:
         kept = tuple(caption for caption in captions if clean(caption))
         if not kept or not file:
             raise DataError(path, f"line {line} has no {'caption' if file else 'file'}", "write one or remove the row")
-        known = items.get(file)
+        known = items.get((file, frames))
         if known is not None:
             kept = known.captions + kept
-        items[file] = Item(name, path.parent / file, kept, weight)
+        items[file, frames] = Item(name, path.parent / file, kept, weight, frames)
     if not items:
         raise DataError(path, "no rows", "write one row a caption: file, tab, caption")
     return list(items.values())
 
 
-Row = tuple[int, str, list[str], str, float]
+Row = tuple[int, str, list[str], str, float, int]
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -71,7 +74,7 @@ def read_tab_separated(path: Path) -> Iterator[Row]:
             raise DataError(path, f"line {number} has {len(cells)} columns", "write two: file, tab, caption")
         if cells == ["file", "caption"]:  # a heading
             continue
-        yield number, cells[0], [cells[1]], Path(cells[0]).stem, 1.0
+        yield number, cells[0], [cells[1]], Path(cells[0]).stem, 1.0, 1
 
 
 def read_json_lines(path: Path) -> Iterator[Row]:
@@ -80,7 +83,7 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             row: Any = json.loads(line)
             file = row["file"]
             captions = row["captions"] if "captions" in row else [row["caption"]]
-            weight = float(row.get("weight", 1.0))
+            weight, frames = float(row.get("weight", 1.0)), row.get("frames", 1)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 path, f"line {number} is not a row ({error})", 'write {"file": …, "captions": […]}'
@@ -89,7 +92,9 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             raise DataError(path, f"line {number} holds something that is not text", "give strings, captions in a list")
         if not 0 < weight < math.inf:
             raise DataError(path, f"line {number} has the weight {weight}", "give a number above 0 or remove the row")
-        yield number, file, captions, str(row.get("id", Path(file).stem)), weight
+        if type(frames) is not int or frames < 1:
+            raise DataError(path, f"line {number} has {frames} frames", "give a whole number above 0 or remove it")
+        yield number, file, captions, str(row.get("id", Path(file).stem)), weight, frames
 
 
 def is_text(value: object) -> bool:
