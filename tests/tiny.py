@@ -42,9 +42,9 @@ def save_backbone(folder: Path, model: PreTrainedModel, settings: dict[str, Any]
     return folder
 
 
-def vit(seed: int = 0) -> ViTModel:
+def vit(seed: int = 0, **sizes: int) -> ViTModel:
     torch.manual_seed(seed)
-    model = ViTModel(ViTConfig(**VIT))
+    model = ViTModel(ViTConfig(**VIT | sizes))
     for parameter in model.parameters():
         if parameter.ndim > 1:  # as they come, all pictures look alike
             torch.nn.init.normal_(parameter, std=0.2)

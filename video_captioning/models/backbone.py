@@ -28,14 +28,16 @@ class CompactConfig(PretrainedConfig):  # type: ignore[misc]
     def __init__(
         self,
         hidden_size: int = 192,
-        widths: Sequence[int] = (32, 64, 160, 320),
-        layers: int = 3,
-        heads: int = 5,
+        widths: Sequence[int] = (48, 96, 256, 384),
+        blocks: Sequence[int] = (1, 1, 2),
+        layers: int = 4,
+        heads: int = 6,
         **rest: Any,
     ) -> None:
         super().__init__(**rest)
         self.hidden_size = hidden_size
         self.widths = list(widths)
+        self.blocks = list(blocks)
         self.layers = layers
         self.heads = heads
 
@@ -50,8 +52,7 @@ class CompactModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
-        first, second, third, fourth = config.widths
-        self.encoder = CompactEncoder((first, second, third, fourth), config.layers, config.heads, config.hidden_size)
+        self.encoder = CompactEncoder(config.widths, config.blocks, config.layers, config.heads, config.hidden_size)
         self.register_buffer("mean", torch.zeros(2, config.hidden_size))
         self.register_buffer("std", torch.ones(2, config.hidden_size))
         self.post_init()

@@ -7,6 +7,8 @@ finer one (as in FPN, Lin et al. 2017).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,11 +43,16 @@ class Downsample(nn.Module):
         return functional.relu(self.convolution(x))
 
 
+def stage(width: int, blocks: int) -> list[nn.Module]:
+    return [ResidualBlock(width) for _ in range(blocks)]
+
+
 class CompactEncoder(nn.Module):
     """Frames `[N, 3, S, S]`, normalised, S a multiple of 32 → features `[N, 1 + (S/16)², features]`, class token first.
 
     Args:
         widths: channels at strides 4, 8, 16 and 32.
+        blocks: residual blocks at strides 4, 8 and 16.
         layers: Transformer layers at stride 32.
         features: width of the output, that of the teacher.
         grid: side of the learned position grid at stride 32; other sizes are interpolated.
@@ -53,21 +60,22 @@ class CompactEncoder(nn.Module):
 
     def __init__(
         self,
-        widths: tuple[int, int, int, int] = (32, 64, 160, 320),
-        layers: int = 3,
-        heads: int = 5,
+        widths: Sequence[int] = (48, 96, 256, 384),
+        blocks: Sequence[int] = (1, 1, 2),
+        layers: int = 4,
+        heads: int = 6,
         features: int = 192,
-        grid: int = 4,
+        grid: int = 5,
     ) -> None:
         super().__init__()
         first, second, third, fourth = widths
         self.stem = convolution(3, first, 6, 4)
         self.fine = nn.Sequential(
-            ResidualBlock(first),
+            *stage(first, blocks[0]),
             Downsample(first, second),
-            ResidualBlock(second),
+            *stage(second, blocks[1]),
             Downsample(second, third),
-            ResidualBlock(third),
+            *stage(third, blocks[2]),
         )
         self.coarse = Downsample(third, fourth)
         self.class_token = nn.Parameter(torch.zeros(1, 1, fourth))

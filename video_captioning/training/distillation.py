@@ -1,160 +1,212 @@
-"""Distil a frozen teacher's patch map into the compact encoder (feature regression, as in Romero et al. 2015).
+"""Distil a frozen teacher's features into the compact encoder (feature regression, as in Romero et al. 2015).
 
-The same random crop, stretch and flip is applied to the picture and to the teacher's map, so that one pass of the
-teacher serves every augmentation.
+The teacher sees the very view that the student sees, crop, mirror, colours and mixture included, and the views never
+repeat (function matching, Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent").
+From some step on, a decoder that was trained on the teacher's features and is frozen as well reads both: what changes
+its words counts most.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
+from transformers import AutoModel, PreTrainedModel
 
+from video_captioning.models import checkpoint
+from video_captioning.models.advanced import Advanced
 from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
-from video_captioning.training.distillation_data import PICTURE_SIZE
+from video_captioning.tokenizer import BOS, EOS, Tokenizer
+from video_captioning.training import views
+from video_captioning.training.distillation_data import SIDE, load
 from video_captioning.training.optimizer import scheduled_adamw
+from video_captioning.training.views import Views
 
-MAP = 14
-WIDTH = 192
+TEACHER_BATCH = 32  # what stays in the caches of a processor
 
 
 @dataclass(frozen=True)
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 3200
+    steps: int = 7500
     batch_size: int = 64
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     warmup: int = 300
-    decay: float = 0.3
+    decay: float = 0.35
     """Share of the steps, at the end, over which the learning rate falls to zero."""
-    sizes: tuple[int, ...] = (96, 128)
-    """Sides of the pictures, pixels: the first until the decay starts, the last from then on."""
-    smallest_crop: float = 0.55
-    """Smallest side of a crop, as a share of the picture's."""
+    sizes: tuple[int, int] = (128, 160)
+    """Sides of the student's pictures, pixels: the first until the decay starts, the second from then on."""
+    smallest_crop: float = 0.4
+    """Smallest area of a crop, as a share of the picture's."""
+    words: float = 2.0
+    """Weight of the decoder's words in the loss."""
+    words_from: float = 0.3
+    """Share of the steps after which the decoder reads along."""
+    captions: int = 1
+    """Captions a picture that it reads, a step."""
+    mixed: float = 0.3
+    """Share of the pictures that another one shines through (mixup, Zhang et al. 2018)."""
     ema: float = 0.999
     held_out: int = 50
     """Every n-th picture is kept for validation."""
+    interval: int = 500
+    """Steps from one validation and checkpoint to the next."""
     seed: int = 0
 
 
-class Pictures:
-    """The arrays that `distillation_data.prepare` wrote, whole in memory."""
+class Lesson(NamedTuple):
+    """Views of pictures, and captions of some of them for the decoder to read."""
 
-    def __init__(self, folder: Path) -> None:
-        self.pixels = np.fromfile(folder / "pictures.bin", np.uint8).reshape(-1, PICTURE_SIZE, PICTURE_SIZE, 3)
-        self.teacher = np.fromfile(folder / "teacher.bin", np.float16).reshape(-1, 1 + MAP * MAP, WIDTH)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+    views: Views
+    tokens: Tensor
+    """int64 `[N, C, L]`: `bos`, the caption, `eos`, then `pad`; a missing caption is all `pad`"""
 
 
-def random_views(count: int, smallest: float, rng: np.random.Generator) -> Tensor:
-    """Affine matrices `[count, 2, 3]` of crops with stretched sides, half of them mirrored."""
-    scale = rng.uniform(smallest, 1.0, count)
-    stretch = np.exp(rng.uniform(-0.28, 0.28, count))
-    sides = np.minimum(np.stack([scale * stretch, scale / stretch], 1), 1.0)
-    centres = rng.uniform(-1, 1, (count, 2)) * (1 - sides)
-    matrices = np.zeros((count, 2, 3), np.float32)
-    matrices[:, 0, 0] = sides[:, 0] * rng.choice([-1, 1], count)
-    matrices[:, 1, 1] = sides[:, 1]
-    matrices[:, :, 2] = centres
-    return torch.from_numpy(matrices)
+class Lessons:
+    """Pictures, and the captions of the first of them, as lists of tokens."""
+
+    def __init__(self, pixels: np.ndarray, captions: Sequence[Sequence[list[int]]]) -> None:
+        self.pixels, self.captions = pixels, captions
+
+    def tokens(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
+        """Up to `count` captions of each of the chosen pictures, at random."""
+        drawn = [list(rng.permutation(len(self.captions[i]))[:count]) if i < len(self.captions) else [] for i in chosen]
+        lists = [[self.captions[i][n] for n in numbers] for i, numbers in zip(chosen, drawn, strict=True)]
+        longest = max((len(caption) for captions in lists for caption in captions), default=2)
+        tokens = torch.full((len(chosen), count, longest), Tokenizer.pad)
+        for row, captions in enumerate(lists):
+            for column, caption in enumerate(captions):
+                tokens[row, column, : len(caption)] = torch.tensor(caption)
+        return tokens
 
 
-def jitter_colours(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast and saturation of each picture, changed at random. Pictures in [0, 1]."""
-    count = len(pictures)
+class Batches(IterableDataset[Lesson]):
+    """Random batches; the draw of step n depends on the seed and n alone, so a resumed run sees the same."""
 
-    def factor(spread: float) -> Tensor:
-        return torch.from_numpy(rng.uniform(1 - spread, 1 + spread, (count, 1, 1, 1)).astype(np.float32))
-
-    grey = pictures.mean(1, keepdim=True)
-    pictures = torch.lerp(grey, pictures, factor(0.4))
-    mean = pictures.mean((1, 2, 3), keepdim=True)
-    return (torch.lerp(mean, pictures, factor(0.4)) * factor(0.3)).clamp_(0, 1)
-
-
-def view(pixels: Tensor, teacher: Tensor, matrices: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """One view of pictures `[N, H, W, 3]` and of teacher maps `[N, 197, D]`: `[N, 3, S, S]`, `[N, 1+(S/16)², D]`."""
-    count, grid = len(pixels), size // 16
-    pictures = pixels.permute(0, 3, 1, 2).float().div_(255)
-    where = functional.affine_grid(matrices, [count, 3, size, size], align_corners=False)
-    pictures = functional.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
-    patches = teacher[:, 1:].float().transpose(1, 2).reshape(count, -1, MAP, MAP)
-    where = functional.affine_grid(matrices, [count, 1, 2 * grid, 2 * grid], align_corners=False)
-    patches = functional.grid_sample(patches, where, padding_mode="border", align_corners=False)
-    patches = functional.avg_pool2d(patches, 2).flatten(2).transpose(1, 2)
-    return pictures, torch.cat([teacher[:, :1].float(), patches], 1)
-
-
-class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless random batches; the draw of step n depends on the seed and n alone, so a resumed run sees the same."""
-
-    def __init__(self, data: Pictures, config: Distillation, start: int = 0) -> None:
-        self.data, self.config, self.start = data, config, start
-        kept = np.arange(len(data))
+    def __init__(self, lessons: Lessons, config: Distillation, start: int = 0) -> None:
+        self.lessons, self.config, self.start = lessons, config, start
+        kept = np.arange(len(lessons.pixels))
         self.indices = kept[kept % config.held_out != 0]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Lesson]:
         config = self.config
         for step in range(self.start, config.steps):
             rng = np.random.default_rng((config.seed, step))
-            chosen = np.sort(rng.choice(self.indices, config.batch_size, replace=False))
-            decaying = step >= config.steps * (1 - config.decay)
-            pictures, targets = view(
-                torch.from_numpy(self.data.pixels[chosen]),
-                torch.from_numpy(self.data.teacher[chosen]),
-                random_views(len(chosen), config.smallest_crop, rng),
-                config.sizes[-1] if decaying else config.sizes[0],
-            )
-            yield jitter_colours(pictures, rng), targets
+            chosen = rng.choice(self.indices, config.batch_size, replace=False)
+            size = config.sizes[step >= config.steps * (1 - config.decay)]
+            shown = views.draw(self.lessons.pixels[chosen], size, config.smallest_crop, config.mixed, rng)
+            yield Lesson(shown, self.lessons.tokens(chosen, config.captions, rng))
+
+
+def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
+    """Batches of the pictures kept for validation, as they are."""
+    kept = np.arange(0, len(lessons.pixels), config.held_out)
+    rng = np.random.default_rng(config.seed)
+    return [
+        Lesson(
+            views.whole(lessons.pixels[part], config.sizes[-1]),
+            lessons.tokens(part, config.captions, rng),
+        )
+        for part in np.array_split(kept, max(1, len(kept) // 64))
+    ]
 
 
 class Distiller(lightning.LightningModule):
-    """Regression onto the standardised features of the teacher: smooth L1 plus cosine, for class token and patches."""
+    """Regression onto the standardised features of the teacher: smooth L1 plus cosine, for class token and patches.
+
+    To that comes the Kullback-Leibler divergence of what the decoder says on the student's features from what it says
+    on the teacher's.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Distillation, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, config: Distillation, teacher: PreTrainedModel, decoder: Advanced) -> None:
         super().__init__()
         self.config = config
-        self.student = CompactEncoder(features=WIDTH)
+        width = teacher.config.hidden_size
+        self.student = CompactEncoder(features=width)
         self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self._frozen = (teacher.eval(), decoder.eval().requires_grad_(False))  # a tuple: not part of the checkpoints
+        self.register_buffer("mean", torch.zeros(2, width))
+        self.register_buffer("std", torch.ones(2, width))
 
-    def errors(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        predicted = self.student(pictures.sub(0.5).div(0.5).contiguous(memory_format=torch.channels_last))
-        kind = torch.tensor([0] + [1] * (targets.shape[1] - 1))
-        targets = (targets - self.mean[kind]) / self.std[kind]
+    def on_fit_start(self) -> None:
+        for model in self._frozen:
+            model.to(self.device)
+
+    @torch.no_grad()
+    def targets(self, pictures: Tensor) -> Tensor:
+        """The teacher's features of pictures `[N, 3, T, T]`: `[N, 1 + G², D]`."""
+        teacher = self._frozen[0]
+        parts = pictures.to(teacher.dtype).split(TEACHER_BATCH)
+        return torch.cat([teacher(pixel_values=part).last_hidden_state for part in parts]).float()
+
+    def measure(self, pictures: Tensor) -> None:
+        """Take mean and deviation of the class token and of the patches from the teacher's features of pictures."""
+        features = self.targets(pictures)
+        for kind, values in enumerate((features[:, 0], features[:, 1:].flatten(0, 1))):
+            self.mean[kind], self.std[kind] = values.mean(0), values.std(0)
+
+    def compare(self, batch: Lesson, read: bool) -> dict[str, Tensor]:
+        """The loss and its parts; the decoder's part only where it reads."""
+        predicted = self.student(batch.views.student.contiguous(memory_format=torch.channels_last)).float()
+        known = self.targets(batch.views.teacher)
+        kind = torch.ones(predicted.shape[1], dtype=torch.int64)
+        kind[0] = 0
+        mean, std = self.mean[kind], self.std[kind]
+        targets = (pooled(known, math.isqrt(predicted.shape[1])) - mean) / std
         cosine = functional.cosine_similarity(predicted, targets, dim=2)
         distance = functional.smooth_l1_loss(predicted, targets, reduction="none").mean(2)
-        loss = distance + 0.5 * (1 - cosine)
-        return loss[:, 0].mean() + loss[:, 1:].mean(), cosine[:, 0].mean(), cosine[:, 1:].mean()
+        each = distance + 0.5 * (1 - cosine)
+        found = {"class": cosine[:, 0].mean(), "patch": cosine[:, 1:].mean()}
+        loss = each[:, 0].mean() + each[:, 1:].mean()
+        if read:
+            found["words"] = self.read(predicted * std + mean, known, batch.tokens)
+            loss = loss + self.config.words * found["words"]
+        return {"loss": loss} | found
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        loss, *_ = self.errors(*batch)
-        self.log("loss", loss, prog_bar=True)
-        return loss
+    def read(self, predicted: Tensor, known: Tensor, tokens: Tensor) -> Tensor:
+        """How far the decoder's next words on the predicted features are from those on the known ones, a token."""
+        decoder = self._frozen[1]
+        captioned = (tokens != Tokenizer.pad).any(2).any(1)
+        if not captioned.any():
+            return predicted.new_zeros(())
+        tokens = tokens[captioned]
+        real = tokens[:, :, 1:] != Tokenizer.pad
+        grid = math.isqrt(decoder.config.positions)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        loss, class_cosine, patch_cosine = self.errors(*batch)
-        self.log_dict({"val_loss": loss, "val_class": class_cosine, "val_patch": patch_cosine}, prog_bar=True)
+        def say(features: Tensor) -> Tensor:
+            frames = pooled(features[captioned], grid)[:, None]
+            outputs = decoder(frames, frames.new_ones(frames.shape[:2], dtype=torch.bool), tokens[:, :, :-1])
+            return decoder.logits(outputs[real]).float().log_softmax(1)
+
+        with torch.no_grad():
+            wanted = say(known)
+        return functional.kl_div(say(predicted), wanted, reduction="batchmean", log_target=True)
+
+    def training_step(self, batch: Lesson, index: int) -> Tensor:
+        found = self.compare(batch, self.global_step >= self.config.words_from * self.config.steps)
+        self.log_dict(found, batch_size=len(batch.tokens))
+        return found["loss"]
+
+    def validation_step(self, batch: Lesson, index: int) -> None:
+        found = {f"val_{name}": value for name, value in self.compare(batch, True).items()}
+        self.log_dict(found, batch_size=len(batch.tokens))
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -166,60 +218,79 @@ class Distiller(lightning.LightningModule):
         return scheduled_adamw(self.student, config.learning_rate, config.weight_decay, rate)
 
 
-def statistics(data: Pictures) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the class token and of the patches, each `[2, D]`."""
-    sample = torch.from_numpy(data.teacher[:: max(1, len(data) // 2000)]).float()
-    class_token, patches = sample[:, 0], sample[:, 1:].flatten(0, 1)
-    mean = torch.stack([class_token.mean(0), patches.mean(0)])
-    return mean, torch.stack([class_token.std(0), patches.std(0)])
+def pooled(features: Tensor, grid: int) -> Tensor:
+    """Features `[N, 1 + G², D]` with their patches averaged to `grid` squared."""
+    patches = features[:, 1:].transpose(1, 2)
+    side = math.isqrt(patches.shape[2])
+    patches = functional.adaptive_avg_pool2d(patches.unflatten(2, (side, side)), grid)
+    return torch.cat([features[:, :1], patches.flatten(2).transpose(1, 2)], 1)
 
 
-def validation_batches(data: Pictures, config: Distillation) -> list[tuple[Tensor, Tensor]]:
-    held = np.arange(0, len(data), config.held_out)
-    whole = torch.eye(2, 3)
-    return [
-        view(
-            torch.from_numpy(data.pixels[part]),
-            torch.from_numpy(data.teacher[part]),
-            whole.expand(len(part), 2, 3),
-            config.sizes[-1],
-        )
-        for part in np.array_split(held, max(1, len(held) // 64))
-    ]
+class Report(Callback):
+    """A line on stdout for each validation, since a log of hours is read as it grows."""
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        measured = ", ".join(f"{name} {value.item():.4f}" for name, value in trainer.callback_metrics.items())
+        print(f"step {trainer.global_step}/{trainer.max_steps}: {measured}", flush=True)
 
 
-def distil(folder: Path, out: Path, config: Distillation) -> Path:
-    """Train, or resume what `out/last.ckpt` holds; returns the last checkpoint."""
+def distil(
+    pictures: Path,
+    captions: Sequence[Sequence[str]],
+    teacher: Path,
+    decoder: Path,
+    out: Path,
+    config: Distillation = Distillation(),
+) -> Path:
+    """Train, or resume what `out/last.ckpt` holds; returns the last checkpoint.
+
+    Args:
+        pictures: what `distillation_data.prepare` wrote.
+        captions: of the first of the pictures.
+        teacher: folder of a vision model in Hugging Face form.
+        decoder: checkpoint of a captioner that was trained on the teacher's features, class token and patches.
+    """
     lightning.seed_everything(config.seed)
-    data = Pictures(folder)
+    reader, description = checkpoint.load(decoder)
+    tokenizer = Tokenizer(description.tokenizer)
+    most = reader.config.max_tokens - 2
+    tokens = [[[BOS, *tokenizer.encode(text)[:most], EOS] for text in texts] for texts in captions]
+    lessons = Lessons(load(pictures), tokens)
+    model = AutoModel.from_pretrained(teacher, dtype=torch.bfloat16, add_pooling_layer=False)
+    module = Distiller(config, model, reader)
+    module.measure(views.whole(lessons.pixels[:: config.held_out], SIDE).teacher)
     last = out / "last.ckpt"
     start = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
     trainer = lightning.Trainer(
         accelerator="auto",
+        precision="bf16-mixed",
         max_steps=config.steps,
-        val_check_interval=400,
+        val_check_interval=config.interval,
         check_val_every_n_epoch=None,
         gradient_clip_val=1.0,
         logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         callbacks=[
             EMAWeightAveraging(decay=config.ema, update_starting_at_step=config.warmup),
-            ModelCheckpoint(out, "{step}", every_n_train_steps=200, save_last=True, save_top_k=2, monitor="val_loss"),
+            ModelCheckpoint(out, "last", every_n_train_steps=config.interval, enable_version_counter=False),
+            Report(),
         ],
     )
     trainer.fit(
-        Distiller(config, *statistics(data)),
-        DataLoader(Batches(data, config, start), batch_size=None),
-        DataLoader(validation_batches(data, config), batch_size=None),  # type: ignore[arg-type]
+        module,
+        DataLoader(Batches(lessons, config, start), batch_size=None),
+        DataLoader(held_out(lessons, config), batch_size=None),  # type: ignore[arg-type]
         ckpt_path=last if last.exists() else None,
+        weights_only=False,
     )
-    assert math.isfinite(trainer.callback_metrics["loss"].item())
     return last
 
 
-def save_student(checkpoint: Path, out: Path, size: int) -> None:
-    """Write the averaged weights of a checkpoint as a Hugging Face model folder that `Backbone` loads."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    model = CompactModel(CompactConfig(hidden_size=WIDTH))
+def save_student(path: Path, out: Path, size: int) -> None:
+    """Write the averaged weights of a checkpoint of `distil` as a Hugging Face model folder that `Backbone` loads."""
+    saved = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    model = CompactModel(CompactConfig(hidden_size=saved["mean"].shape[1]))
     weights = {name.replace("student.", "encoder.", 1): value for name, value in saved.items()}
     model.load_state_dict(weights)
     model.save_pretrained(out)

@@ -1,84 +1,45 @@
-"""Pictures and teacher features for distillation, decoded once and memory-mapped.
-
-Every picture but Flickr8k dev's, and frames of the training clips, go through the frozen teacher once. The whole
-patch map is kept, so that a crop or flip of the picture can be paired with the same crop or flip of the map.
-"""
+"""Pictures for distillation, decoded once into one file that is memory-mapped."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
-from transformers import AutoModel
 
+from video_captioning.data.items import Item, read_folder
 from video_captioning.frames import Resize, Sampling, sample
 
-TEACHER_SIZE = 224
-PICTURE_SIZE = 160
+SIDE = 224
+"""Of a stored picture and of what the teacher sees, pixels."""
 FRAMES_PER_CLIP = 24
 
 
-def listed(folder: Path, listing: str) -> list[Path]:
-    """Files named by the rows of a JSONL listing, in its order."""
-    with (folder / listing).open() as rows:
-        return [folder / json.loads(row)["file"] for row in rows]
-
-
-def pictures(data: Path) -> list[Path]:
-    """Every picture that may be learned from: all of them but Flickr8k dev."""
-    return [
-        *listed(data / "flickr8k", "train.jsonl"),
-        *listed(data / "coco", "captions.jsonl"),
-        *listed(data / "web", "captions.jsonl"),
-        *sorted((data / "unlabelled").iterdir()),
-    ]
+def captioned(data: Path) -> list[Item]:
+    """Every picture with captions but Flickr8k dev's."""
+    listings = ("flickr8k/train.jsonl", "coco/captions.jsonl", "web/captions.jsonl")
+    return [item for listing in listings for item in read_folder(data / listing)]
 
 
 def frames(data: Path) -> Iterator[np.ndarray]:
-    """Pictures, then frames of the training clips, uint8 `[224, 224, 3]` each."""
-    resize = Resize(TEACHER_SIZE, filter="bicubic")
-    for path in pictures(data):
-        yield from sample(path, Sampling(frames=1), resize).pixels
-    for path in listed(data / "clips", "train.jsonl"):
-        yield from sample(path, Sampling(frames=FRAMES_PER_CLIP), resize).pixels
+    """Pictures with captions, those without, frames of the training clips; uint8 `[n, SIDE, SIDE, 3]` of each file."""
+    resize = Resize(SIDE, filter="bicubic")
+    for path in [*(item.path for item in captioned(data)), *sorted((data / "unlabelled").iterdir())]:
+        yield sample(path, Sampling(frames=1), resize).pixels
+    for item in read_folder(data / "clips" / "train.jsonl"):
+        yield sample(item.path, Sampling(frames=FRAMES_PER_CLIP), resize).pixels
 
 
-def batches(items: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    batch: list[np.ndarray] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+def prepare(data: Path, out: Path) -> None:
+    """Write the pictures, uint8 `[N, SIDE, SIDE, 3]`, to the file `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    with part.open("wb") as file:
+        for pixels in frames(data):
+            file.write(pixels.tobytes())
+    part.replace(out)
 
 
-def normalise(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-@torch.inference_mode()
-def prepare(data: Path, weights: Path, out: Path, batch_size: int = 32) -> None:
-    """Write `pictures.npy` (uint8 `[N, 160, 160, 3]`) and `teacher.npy` (fp16 `[N, 197, 192]`) under `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    teacher = AutoModel.from_pretrained(weights, dtype=torch.float32, add_pooling_layer=False).eval()
-    count = 0
-    with (out / "pictures.part").open("wb") as small, (out / "teacher.part").open("wb") as features:
-        for pixels in batches(frames(data), batch_size):
-            inputs = normalise(pixels)
-            features.write(teacher(inputs).last_hidden_state.half().numpy().tobytes())
-            shrunk = functional.interpolate(inputs, PICTURE_SIZE, mode="bilinear", antialias=True)
-            shrunk = shrunk.add_(1).mul_(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
-            small.write(shrunk.contiguous().numpy().tobytes())
-            count += len(pixels)
-            if count % 3200 == 0:
-                print(count, flush=True)
-    (out / "pictures.part").rename(out / "pictures.bin")
-    (out / "teacher.part").rename(out / "teacher.bin")
-    print("done", count)
+def load(path: Path) -> np.ndarray:
+    """The pictures that `prepare` wrote, read from the disk as they are asked for."""
+    return np.memmap(path, np.uint8, "c").reshape(-1, SIDE, SIDE, 3)
