@@ -1,10 +1,11 @@
 """Make the embedded model from the shared data and the teacher's weights: one command, resumable.
 
-    python scripts/make_default_bundle.py [--data ../shared/data] [--teacher ../shared/weights/vit-tiny-patch16-224]
+    python -m scripts.make_default_bundle [--data ../shared/data] [--teacher ../shared/weights/vit-tiny-patch16-224]
 
-1. The teacher looks once at every picture but Flickr8k dev's and at frames of the training clips.
-2. The compact encoder learns the teacher's features from scratch.
-3. A decoder learns captions on the teacher's features, then goes on with the student's.
+1. A decoder learns captions on the teacher's features.
+2. The compact encoder learns the teacher's features from scratch, of every picture but Flickr8k dev's and of frames of
+   the training clips; the decoder tells what in them matters to words.
+3. The decoder goes on with the student's features.
 4. Encoder and decoder become a bundle with int8 weights, compared with torch on the validation clips.
 
 Each step is left out when its result is there. Hours on two cores; a GPU is used where torch finds one.
@@ -15,87 +16,48 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
+from scripts.default_mixture import write_mixture
+from video_captioning.data.items import read_folder
 from video_captioning.export.onnx import export
 from video_captioning.training import distillation, distillation_data
+from video_captioning.training.distillation import Distillation, save_student
 from video_captioning.training.run import train
 
 WORK = Path(".cache")
 BUNDLE = Path(__file__).resolve().parent.parent / "video_captioning" / "bundles" / "default"
-COMMAND = "python scripts/make_default_bundle.py"
-
-# How often an epoch draws an item. The web's alternative texts are noisy; clips are few and what the model is for.
-WEIGHTS = {"flickr8k": 1.0, "coco": 1.0, "web": 0.5, "msrvtt": 5.0, "msvd": 5.0, "panda70m": 3.0}
+COMMAND = "python -m scripts.make_default_bundle"
 
 
-def rows(listing: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in listing.read_text().splitlines()]
-
-
-def item(row: dict[str, Any], folder: Path, source: str) -> dict[str, Any]:
-    return {"id": row["id"], "file": str(folder.resolve() / row["file"]), "captions": row["captions"]} | {
-        "weight": WEIGHTS[source]
-    }
-
-
-def training(data: Path) -> list[dict[str, Any]]:
-    """Charades and ActivityNet are left out: six clips whose captions tell a story, not a scene."""
-    pictures = [
-        item(row, data / source, source)
-        for source, listing in (("flickr8k", "train.jsonl"), ("coco", "captions.jsonl"), ("web", "captions.jsonl"))
-        for row in rows(data / source / listing)
-    ]
-    clips = [
-        item(row, data / "clips", row["dataset"])
-        for row in rows(data / "clips" / "train.jsonl")
-        if row["dataset"] in WEIGHTS
-    ]
-    return pictures + clips
-
-
-def validation(data: Path) -> list[dict[str, Any]]:
-    pictures = [item(row, data / "flickr8k", "flickr8k") for row in rows(data / "flickr8k" / "dev.jsonl")[:400]]
-    return pictures + [item(row, data / "clips", row["dataset"]) for row in rows(data / "clips" / "validation.jsonl")]
-
-
-def write_mixture(data: Path, out: Path) -> None:
-    """`train.jsonl` and `validation.jsonl` in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name, items in (("train", training(data)), ("validation", validation(data))):
-        part = out / f"{name}.part"
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in items))
-        part.replace(out / f"{name}.jsonl")
-        click.echo(f"{out / name}.jsonl: {len(items)} items, {sum(len(row['captions']) for row in items)} captions")
-
-
-def distil(data: Path, teacher: Path) -> Path:
-    """Steps 1 and 2: the student as a Hugging Face model folder."""
-    folder, student, out = WORK / "distill", WORK / "student", WORK / "compact"
-    if not (folder / "teacher.bin").exists():
-        distillation_data.prepare(data, teacher, folder)
+def distil(data: Path, teacher: Path, decoder: Path) -> Path:
+    """Step 2: the student as a Hugging Face model folder."""
+    folder, out = WORK / "distillation", WORK / "compact"
+    pictures = folder / "pictures.bin"
+    if not pictures.exists():
+        distillation_data.prepare(data, pictures)
     if not out.exists():
-        config = distillation.Distillation()
-        checkpoint = distillation.distil(folder, student, config)
-        distillation.save_student(checkpoint, out, config.sizes[-1])
+        captions = [item.captions for item in distillation_data.captioned(data)]
+        config = Distillation()
+        save_student(distillation.distil(pictures, captions, teacher, decoder, folder, config), out, config.sizes[-1])
     return out
 
 
 def fit(name: str, backbone: Path, *overrides: str) -> Path:
-    """Step 3: a decoder on the features of `backbone`; its last checkpoint."""
-    out = WORK / "runs" / name
+    """Steps 1 and 3: a decoder on the features of `backbone`; its last checkpoint."""
     return train(
         "advanced",
         [
             f"dataset.train={WORK}/mixture/train.jsonl",
             f"dataset.validation={WORK}/mixture/validation.jsonl",
             f"model.backbone.name={backbone}",
+            "model.backbone.grid=5",
             "model.vocabulary=4000",
             "training.batch_size=24",
             "training.captions_per_clip=4",
-            f"out={out}",
+            "training.precision=bf16-mixed",
+            f"out={WORK / 'runs' / name}",
             *overrides,
         ],
     )
@@ -111,24 +73,23 @@ def fit(name: str, backbone: Path, *overrides: str) -> Path:
 )
 def main(data: Path, teacher: Path) -> None:
     """Make video_captioning/bundles/default anew."""
-    student = distil(data, teacher)
     write_mixture(data, WORK / "mixture")
-    first = fit("teacher", teacher, "training.max_epochs=3")
-    tokenizer = WORK / "runs" / "student" / "tokenizer.model"
-    tokenizer.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(first.parent / "tokenizer.model", tokenizer)
+    first = fit("teacher", teacher, "training.max_epochs=8")
+    student = distil(data, teacher, first)
     last = fit(
         "student",
         student,
         f"training.initial={first}",
         "training.max_epochs=3",
-        "training.learning_rate=6e-4",
+        "training.learning_rate=4e-4",
         "training.warmup=0.03",
     )
-    clips = [data / "clips" / row["file"] for row in rows(data / "clips" / "validation.jsonl")]
-    if BUNDLE.exists():
-        shutil.rmtree(BUNDLE)
-    parity = export(last, BUNDLE, name="default", command=COMMAND, int8=True, clips=clips)
+    clips = [item.path for item in read_folder(data / "clips" / "validation.jsonl")]
+    made = WORK / "bundle"
+    shutil.rmtree(made, ignore_errors=True)
+    parity = export(last, made, name="default", command=COMMAND, int8=True, clips=clips)
+    shutil.rmtree(BUNDLE, ignore_errors=True)
+    made.replace(BUNDLE)
     click.echo(json.dumps({kind: vars(found) for kind, found in parity.items()}, indent=2))
 
 
