@@ -91,7 +91,8 @@ def test_without_mixture_a_view_shows_one_picture() -> None:
 
 
 def test_the_decoder_reads_captions_of_the_pictures_that_have_some() -> None:
-    lessons = Lessons(pictures(20), [[[2, 9, 3], [2, 8, 7, 3]], [[2, 6, 3]], []])
+    model = tiny.vit(image_size=SIDE, patch_size=32)
+    lessons = Lessons(pictures(20), [[[2, 9, 3], [2, 8, 7, 3]], [[2, 6, 3]], []], model)
     first, second, *rest = held_out(lessons, replace(CONFIG, held_out=1, captions=2))[0].tokens.tolist()
     assert sorted(first) == [[2, 8, 7, 3], [2, 9, 3, 0]]
     assert second == [[2, 6, 3, 0], [0] * 4]

@@ -1,15 +1,16 @@
 """Distil a frozen teacher's features into the compact encoder (feature regression, as in Romero et al. 2015).
 
-The teacher sees the very view that the student sees, crop, mirror, colours and mixture included, and the views never
-repeat (function matching, Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent").
-From some step on, a decoder that was trained on the teacher's features and is frozen as well reads both: what changes
-its words counts most.
+The teacher, in processes of its own, sees the very view that the student sees, crop, mirror, colours and mixture
+included, and the views never repeat (function matching, Beyer et al. 2022, "Knowledge distillation: A good teacher is
+patient and consistent"). From some step on, a decoder that was trained on the teacher's features and is frozen as well
+reads both: what changes its words counts most.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoModel, PreTrainedModel
 
 from video_captioning.models import checkpoint
@@ -30,7 +31,7 @@ from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 from video_captioning.training import views
-from video_captioning.training.distillation_data import SIDE, load
+from video_captioning.training.distillation_data import load
 from video_captioning.training.optimizer import scheduled_adamw
 from video_captioning.training.views import Views
 
@@ -41,7 +42,7 @@ TEACHER_BATCH = 32  # what stays in the caches of a processor
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 7500
+    steps: int = 5500
     batch_size: int = 64
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
@@ -54,7 +55,7 @@ class Distillation:
     """Smallest area of a crop, as a share of the picture's."""
     words: float = 2.0
     """Weight of the decoder's words in the loss."""
-    words_from: float = 0.3
+    words_from: float = 0.5
     """Share of the steps after which the decoder reads along."""
     captions: int = 1
     """Captions a picture that it reads, a step."""
@@ -69,18 +70,39 @@ class Distillation:
 
 
 class Lesson(NamedTuple):
-    """Views of pictures, and captions of some of them for the decoder to read."""
+    """Views of pictures, what the teacher makes of them, and captions of some of them for the decoder to read."""
 
-    views: Views
+    pictures: Tensor
+    """float32 `[N, 3, S, S]` in [-1, 1], as the student sees them"""
+    features: Tensor
+    """`[N, 1 + G², D]`: the teacher's"""
     tokens: Tensor
     """int64 `[N, C, L]`: `bos`, the caption, `eos`, then `pad`; a missing caption is all `pad`"""
 
 
 class Lessons:
-    """Pictures, and the captions of the first of them, as lists of tokens."""
+    """Pictures, the captions of the first of them as lists of tokens, and a teacher, a vision model."""
 
-    def __init__(self, pixels: np.ndarray, captions: Sequence[Sequence[list[int]]]) -> None:
-        self.pixels, self.captions = pixels, captions
+    def __init__(self, pixels: np.ndarray, captions: Sequence[Sequence[list[int]]], teacher: PreTrainedModel) -> None:
+        self.pixels, self.captions, self.teacher = pixels, captions, teacher.eval()
+
+    @torch.no_grad()
+    def features(self, pictures: Tensor) -> Tensor:
+        """The teacher's features of pictures `[N, 3, T, T]`: `[N, 1 + G², D]`."""
+        parts = pictures.to(self.teacher.dtype).split(TEACHER_BATCH)
+        return torch.cat([self.teacher(pixel_values=part).last_hidden_state for part in parts])
+
+    def whole(self, chosen: np.ndarray, size: int, count: int, rng: np.random.Generator) -> Lesson:
+        """The chosen pictures as they are."""
+        return self.lesson(views.whole(self.pixels[chosen], size), chosen, count, rng)
+
+    def draw(self, chosen: np.ndarray, size: int, config: Distillation, rng: np.random.Generator) -> Lesson:
+        """Random views of the chosen pictures."""
+        shown = views.draw(self.pixels[chosen], size, config.smallest_crop, config.mixed, rng)
+        return self.lesson(shown, chosen, config.captions, rng)
+
+    def lesson(self, shown: Views, chosen: np.ndarray, count: int, rng: np.random.Generator) -> Lesson:
+        return Lesson(shown.student, self.features(shown.teacher), self.tokens(chosen, count, rng))
 
     def tokens(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
         """Up to `count` captions of each of the chosen pictures, at random."""
@@ -95,7 +117,10 @@ class Lessons:
 
 
 class Batches(IterableDataset[Lesson]):
-    """Random batches; the draw of step n depends on the seed and n alone, so a resumed run sees the same."""
+    """Random batches; the draw of step n depends on the seed and n alone, so a resumed run sees the same.
+
+    A worker process makes every W-th batch, of W workers; the loader asks them in turn.
+    """
 
     def __init__(self, lessons: Lessons, config: Distillation, start: int = 0) -> None:
         self.lessons, self.config, self.start = lessons, config, start
@@ -104,25 +129,21 @@ class Batches(IterableDataset[Lesson]):
 
     def __iter__(self) -> Iterator[Lesson]:
         config = self.config
-        for step in range(self.start, config.steps):
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self.start + first, config.steps, stride):
             rng = np.random.default_rng((config.seed, step))
             chosen = rng.choice(self.indices, config.batch_size, replace=False)
             size = config.sizes[step >= config.steps * (1 - config.decay)]
-            shown = views.draw(self.lessons.pixels[chosen], size, config.smallest_crop, config.mixed, rng)
-            yield Lesson(shown, self.lessons.tokens(chosen, config.captions, rng))
+            yield self.lessons.draw(chosen, size, config, rng)
 
 
 def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
     """Batches of the pictures kept for validation, as they are."""
     kept = np.arange(0, len(lessons.pixels), config.held_out)
     rng = np.random.default_rng(config.seed)
-    return [
-        Lesson(
-            views.whole(lessons.pixels[part], config.sizes[-1]),
-            lessons.tokens(part, config.captions, rng),
-        )
-        for part in np.array_split(kept, max(1, len(kept) // 64))
-    ]
+    parts = np.array_split(kept, max(1, len(kept) // 64))
+    return [lessons.whole(part, config.sizes[-1], config.captions, rng) for part in parts]
 
 
 class Distiller(lightning.LightningModule):
@@ -135,37 +156,24 @@ class Distiller(lightning.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Distillation, teacher: PreTrainedModel, decoder: Advanced) -> None:
+    def __init__(self, config: Distillation, decoder: Advanced, features: Tensor) -> None:
+        """`features` of the teacher, `[N, 1 + G², D]`, give the scale that is regressed on."""
         super().__init__()
         self.config = config
-        width = teacher.config.hidden_size
-        self.student = CompactEncoder(features=width)
+        self.student = CompactEncoder(features=features.shape[2])
         self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._frozen = (teacher.eval(), decoder.eval().requires_grad_(False))  # a tuple: not part of the checkpoints
-        self.register_buffer("mean", torch.zeros(2, width))
-        self.register_buffer("std", torch.ones(2, width))
+        self._decoder = [decoder.eval().requires_grad_(False)]  # in a list: not part of the checkpoints
+        kinds = features[:, 0].float(), features[:, 1:].flatten(0, 1).float()
+        self.register_buffer("mean", torch.stack([values.mean(0) for values in kinds]))
+        self.register_buffer("std", torch.stack([values.std(0) for values in kinds]))
 
     def on_fit_start(self) -> None:
-        for model in self._frozen:
-            model.to(self.device)
-
-    @torch.no_grad()
-    def targets(self, pictures: Tensor) -> Tensor:
-        """The teacher's features of pictures `[N, 3, T, T]`: `[N, 1 + G², D]`."""
-        teacher = self._frozen[0]
-        parts = pictures.to(teacher.dtype).split(TEACHER_BATCH)
-        return torch.cat([teacher(pixel_values=part).last_hidden_state for part in parts]).float()
-
-    def measure(self, pictures: Tensor) -> None:
-        """Take mean and deviation of the class token and of the patches from the teacher's features of pictures."""
-        features = self.targets(pictures)
-        for kind, values in enumerate((features[:, 0], features[:, 1:].flatten(0, 1))):
-            self.mean[kind], self.std[kind] = values.mean(0), values.std(0)
+        self._decoder[0].to(self.device)
 
     def compare(self, batch: Lesson, read: bool) -> dict[str, Tensor]:
         """The loss and its parts; the decoder's part only where it reads."""
-        predicted = self.student(batch.views.student.contiguous(memory_format=torch.channels_last)).float()
-        known = self.targets(batch.views.teacher)
+        predicted = self.student(batch.pictures.contiguous(memory_format=torch.channels_last)).float()
+        known = batch.features.float()
         kind = torch.ones(predicted.shape[1], dtype=torch.int64)
         kind[0] = 0
         mean, std = self.mean[kind], self.std[kind]
@@ -182,7 +190,7 @@ class Distiller(lightning.LightningModule):
 
     def read(self, predicted: Tensor, known: Tensor, tokens: Tensor) -> Tensor:
         """How far the decoder's next words on the predicted features are from those on the known ones, a token."""
-        decoder = self._frozen[1]
+        decoder = self._decoder[0]
         captioned = (tokens != Tokenizer.pad).any(2).any(1)
         if not captioned.any():
             return predicted.new_zeros(())
@@ -255,10 +263,10 @@ def distil(
     tokenizer = Tokenizer(description.tokenizer)
     most = reader.config.max_tokens - 2
     tokens = [[[BOS, *tokenizer.encode(text)[:most], EOS] for text in texts] for texts in captions]
-    lessons = Lessons(load(pictures), tokens)
     model = AutoModel.from_pretrained(teacher, dtype=torch.bfloat16, add_pooling_layer=False)
-    module = Distiller(config, model, reader)
-    module.measure(views.whole(lessons.pixels[:: config.held_out], SIDE).teacher)
+    lessons = Lessons(load(pictures), tokens, model)
+    kept = held_out(lessons, config)
+    module = Distiller(config, reader, torch.cat([lesson.features for lesson in kept]))
     last = out / "last.ckpt"
     start = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
     trainer = lightning.Trainer(
@@ -279,8 +287,8 @@ def distil(
     )
     trainer.fit(
         module,
-        DataLoader(Batches(lessons, config, start), batch_size=None),
-        DataLoader(held_out(lessons, config), batch_size=None),  # type: ignore[arg-type]
+        DataLoader(Batches(lessons, config, start), batch_size=None, num_workers=max(1, (os.cpu_count() or 1) // 2)),
+        DataLoader(kept, batch_size=None),  # type: ignore[arg-type]
         ckpt_path=last if last.exists() else None,
         weights_only=False,
     )
