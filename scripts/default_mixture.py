@@ -103,7 +103,7 @@ def match(pictures: list[Row], counts: Counter[str], block: int = 100) -> list[l
         gain = (said.minimum(5).multiply(rarity).tocsr() @ candidates.T).toarray() * usual / lengths**0.4
         gain[covered < lengths] = 0
         for scores in gain:
-            best = np.argpartition(-scores, SENTENCES)[:SENTENCES]
+            best = np.argpartition(-scores, min(SENTENCES, len(scores)) - 1)[:SENTENCES]
             found.append([sentences[index] for index in best[np.argsort(-scores[best])] if scores[index] > 0])
     return found
 

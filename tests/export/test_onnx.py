@@ -23,7 +23,7 @@ from video_captioning.export.onnx import export
 from video_captioning.export.parity import TorchRuntime
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models import checkpoint
-from video_captioning.models.backbone import Backbone
+from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel
 from video_captioning.tokenizer import Tokenizer
 
 SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
@@ -209,3 +209,10 @@ def test_the_real_vit_tiny_on_real_clips(shared: Path, tmp_path: Path) -> None:
     together = said(onnx_runtime(read.folder), media, decoding)
     assert_same(together, said(torch_runtime(path), media, decoding))
     assert_same(together[1:2], said(onnx_runtime(read.folder), media[1:2], decoding))
+
+
+def test_the_compact_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = CompactModel(CompactConfig(hidden_size=32, widths=(8, 8, 16, 16), layers=1, heads=2))
+    folder = tiny.save_backbone(tmp_path / "compact", model)
+    assert export(tiny.checkpoint(folder), tmp_path / "bundle", name="compact")["float32"].holds(1e-3)

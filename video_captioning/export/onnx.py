@@ -188,6 +188,7 @@ def write(path: Path, module: nn.Module, inputs: dict[str, Tensor], axes: Axes, 
     with warnings.catch_warnings():
         # The tracing exporter is deprecated but keeps N a multiple of B open, which torch.export cannot express.
         warnings.simplefilter("ignore")
+        torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no operator for a whole Transformer layer
         torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
