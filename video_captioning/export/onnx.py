@@ -188,17 +188,21 @@ def write(path: Path, module: nn.Module, inputs: dict[str, Tensor], axes: Axes, 
     with warnings.catch_warnings():
         # The tracing exporter is deprecated but keeps N a multiple of B open, which torch.export cannot express.
         warnings.simplefilter("ignore")
+        fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no operator for a whole Transformer layer
-        torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            str(path),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes=axes | outputs,
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                str(path),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=axes | outputs,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def trial_clips(backbone: Backbone) -> list[np.ndarray]:

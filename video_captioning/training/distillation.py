@@ -92,9 +92,9 @@ class Lessons:
         parts = pictures.to(self.teacher.dtype).split(TEACHER_BATCH)
         return torch.cat([self.teacher(pixel_values=part).last_hidden_state for part in parts])
 
-    def whole(self, chosen: np.ndarray, size: int, count: int, rng: np.random.Generator) -> Lesson:
+    def whole(self, chosen: np.ndarray, config: Distillation, rng: np.random.Generator) -> Lesson:
         """The chosen pictures as they are."""
-        return self.lesson(views.whole(self.pixels[chosen], size), chosen, count, rng)
+        return self.lesson(views.whole(self.pixels[chosen], config.sizes[-1]), chosen, config.captions, rng)
 
     def draw(self, chosen: np.ndarray, size: int, config: Distillation, rng: np.random.Generator) -> Lesson:
         """Random views of the chosen pictures."""
@@ -143,7 +143,7 @@ def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
     kept = np.arange(0, len(lessons.pixels), config.held_out)
     rng = np.random.default_rng(config.seed)
     parts = np.array_split(kept, max(1, len(kept) // 64))
-    return [lessons.whole(part, config.sizes[-1], config.captions, rng) for part in parts]
+    return [lessons.whole(part, config, rng) for part in parts]
 
 
 class Distiller(lightning.LightningModule):
@@ -301,7 +301,8 @@ def save_student(path: Path, out: Path, size: int) -> None:
     model = CompactModel(CompactConfig(hidden_size=saved["mean"].shape[1]))
     weights = {name.replace("student.", "encoder.", 1): value for name, value in saved.items()}
     model.load_state_dict(weights)
-    model.save_pretrained(out)
+    part = out.with_name(f"{out.name}.part")
+    model.save_pretrained(part)
     settings = {
         "do_resize": True,
         "size": {"height": size, "width": size},
@@ -310,4 +311,5 @@ def save_student(path: Path, out: Path, size: int) -> None:
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
     }
-    (out / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))
+    (part / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))
+    part.replace(out)
