@@ -34,13 +34,17 @@ COMMAND = "python -m scripts.make_default_bundle"
 def distil(data: Path, teacher: Path, decoder: Path) -> Path:
     """Step 2: the student as a Hugging Face model folder."""
     folder, out = WORK / "distillation", WORK / "compact"
-    pictures = folder / "pictures.bin"
+    pictures, features = folder / "pictures.bin", folder / "features.bin"
+    config = Distillation()
     if not pictures.exists():
         distillation_data.prepare(data, pictures)
+    if not features.exists():
+        distillation_data.teach(pictures, teacher, config.crops, features)
     if not out.exists():
         captions = [item.captions for item in distillation_data.captioned(data)]
-        config = Distillation()
-        save_student(distillation.distil(pictures, captions, teacher, decoder, folder, config), out, config.sizes[-1])
+        weights = distillation_data.weights(data, len(distillation_data.load(pictures)))
+        last = distillation.distil(pictures, features, captions, weights, decoder, folder, config)
+        save_student(last, out, config.sizes[-1])
     return out
 
 

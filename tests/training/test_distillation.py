@@ -1,5 +1,6 @@
-"""The student sees what the teacher sees, learns it, resumes, and becomes a backbone."""
+"""What the teacher makes of crops is kept; the student learns it, resumes, and becomes a backbone."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -8,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModel
 
 from tests import tiny
+from tests.conftest import MakeClip
 from video_captioning.models.backbone import Backbone
 from video_captioning.training import distillation, views
 from video_captioning.training.distillation import (
@@ -21,10 +25,22 @@ from video_captioning.training.distillation import (
     held_out,
     save_student,
 )
-from video_captioning.training.distillation_data import SIDE, load
+from video_captioning.training.distillation_data import (
+    GRID,
+    SIDE,
+    crop,
+    load,
+    load_features,
+    mirrored,
+    pooled,
+    prepare,
+    teach,
+    weights,
+)
 
 CAPTIONS = [["a red ball", "the sea"], ["two dogs run"], []]
-CONFIG = Distillation(steps=4, batch_size=4, warmup=1, sizes=(64, 96), held_out=5, interval=2, words_from=0.5)
+CONFIG = Distillation(steps=4, batch_size=4, warmup=1, sizes=(64, 96), held_out=5, interval=2, crops=2, decay=0.5)
+EQUAL = np.ones(20)
 
 
 def pictures(count: int, side: int = SIDE) -> np.ndarray:
@@ -56,49 +72,102 @@ def test_pictures_are_read_back(stored: Path) -> None:
     assert np.array_equal(load(stored), pictures(20))
 
 
-def alike(teacher: torch.Tensor, student: torch.Tensor) -> bool:
-    """Whether these are the same views, the student's half as large; its filter blurs edges."""
-    return bool((torch.nn.functional.avg_pool2d(teacher, 2) - student).abs().mean() < 0.06)
+@pytest.fixture(scope="module")
+def taught(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the teacher makes of two crops of each picture of `stored`."""
+    folder = tmp_path_factory.mktemp("taught")
+    pictures(20).tofile(folder / "pictures.bin")
+    teach(folder / "pictures.bin", teacher, 2, folder / "features.bin")
+    return folder / "features.bin"
 
 
-def test_whole_views_are_the_pictures() -> None:
-    shown = pictures(3, 64)
-    teacher, student = views.whole(shown, 32)
-    assert torch.equal(((teacher + 1) * 127.5).round().byte().permute(0, 2, 3, 1), torch.from_numpy(shown))
-    assert alike(teacher, student)
+def test_the_teacher_has_seen_the_very_crops(stored: Path, taught: Path, teacher: Path) -> None:
+    pixels, features = load(stored), load_features(taught, 20, 2)
+    model = AutoModel.from_pretrained(teacher, add_pooling_layer=False).eval()
+    for picture, number in [(0, 0), (7, 1), (19, 1)]:
+        shown = crop(pixels, picture, number)
+        assert torch.equal(shown[0], torch.from_numpy(pixels[picture]).permute(2, 0, 1)) == (number == 0)
+        with torch.no_grad():
+            expected = pooled(model(pixel_values=shown / 127.5 - 1).last_hidden_state, GRID)
+        stored_features = torch.from_numpy(features[picture, number]).float()
+        assert torch.cosine_similarity(stored_features, expected[0], 1).min() > 0.99
 
 
-def test_both_see_the_same_view() -> None:
-    teacher, student = views.draw(pictures(16, 64), 32, 0.4, 0.5, np.random.default_rng(0))
-    assert (teacher.shape, student.shape) == ((16, 3, 64, 64), (16, 3, 32, 32))
-    assert -1 <= teacher.min() < -0.8 and 0.8 < teacher.max() <= 1
-    assert alike(teacher, student) and not alike(teacher.roll(1, 0), student) and not alike(teacher.flip(3), student)
+def test_a_crop_is_always_the_same_and_no_other() -> None:
+    same = np.repeat(pictures(1), 3, 0)
+    crops = [crop(same, picture, number) for picture, number in [(0, 1), (0, 1), (0, 2), (1, 1)]]
+    assert torch.equal(crops[0], crops[1])
+    assert not torch.equal(crops[0], crops[2]) and not torch.equal(crops[0], crops[3])
 
 
-def test_views_differ_and_depend_on_the_seed_alone() -> None:
-    shown = np.repeat(pictures(1, 64), 8, 0)
-    first, again, other = (views.draw(shown, 32, 0.4, 0.5, np.random.default_rng(seed)).teacher for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert len({view.numpy().tobytes() for view in first}) == 8
+def test_mirrored_features_are_those_of_a_mirrored_map() -> None:
+    features = torch.arange(2 * 5.0).view(2, 5, 1)
+    assert mirrored(features)[0, :, 0].tolist() == [0, 2, 1, 4, 3]
+    assert torch.equal(mirrored(mirrored(features)), features)
 
 
-def test_without_mixture_a_view_shows_one_picture() -> None:
-    black_and_white = np.repeat(np.array([0, 255], np.uint8), 64 * 64 * 3).reshape(2, 64, 64, 3)
-    plain = views.draw(black_and_white, 32, 0.4, 0.0, np.random.default_rng(0)).teacher
-    mixed = views.draw(black_and_white, 32, 0.4, 1.0, np.random.default_rng(0)).teacher
-    assert plain[0].max() < plain[1].min()
-    assert (mixed[0] > plain[0]).all() and (mixed[1] < plain[1]).all()
+def test_recoloured_pictures_show_the_same() -> None:
+    shown = torch.from_numpy(pictures(8, 64)).permute(0, 3, 1, 2)
+    plain, other = shown / 127.5 - 1, views.recolour(shown, np.random.default_rng(0))
+    assert other.min() >= -1 and other.max() <= 1
+    together = torch.stack([plain.flatten(1), other.flatten(1)], 1)
+    assert all(torch.corrcoef(pair)[0, 1] > 0.9 for pair in together)
+    assert not torch.allclose(plain, other, atol=0.05)
 
 
-def test_the_decoder_reads_captions_of_the_pictures_that_have_some() -> None:
-    model = tiny.vit(image_size=SIDE, patch_size=32)
-    lessons = Lessons(pictures(20), [[[2, 9, 3], [2, 8, 7, 3]], [[2, 6, 3]], []], model)
-    first, second, *rest = held_out(lessons, replace(CONFIG, held_out=1, captions=2))[0].tokens.tolist()
-    assert sorted(first) == [[2, 8, 7, 3], [2, 9, 3, 0]]
-    assert second == [[2, 6, 3, 0], [0] * 4]
-    assert rest == [[[0] * 4] * 2] * 18
-    [batch, *_] = Batches(lessons, CONFIG)
-    assert batch.tokens.shape[:2] == (4, 1)
+def test_lessons_mirror_picture_and_features_together(stored: Path) -> None:
+    """Features that say how light each place is stay with the places."""
+    pixels = load(stored)
+    crops = [[crop(pixels, picture, number)[0].float().mean(0) for number in range(2)] for picture in range(20)]
+    light = torch.stack([torch.stack(of) for of in crops])
+    maps = torch.nn.functional.adaptive_avg_pool2d(light, GRID).flatten(2)
+    features = torch.cat([maps.mean(2, keepdim=True), maps], 2)[..., None].numpy()
+    batch = Lessons(pixels, features, []).draw(np.arange(20), 80, np.random.default_rng(0))
+    seen = torch.nn.functional.adaptive_avg_pool2d(batch.pictures.mean(1), GRID).flatten(1)
+    agree = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(seen, batch.features[:, 1:, 0], strict=True)]
+    assert min(agree) > 0.95
+
+
+def test_pictures_are_drawn_by_their_weights(stored: Path, taught: Path) -> None:
+    lessons = Lessons(load(stored), load_features(taught, 20, 2), [])
+    chosen: list[int] = []
+    lessons.draw = lambda which, *rest: chosen.extend(which)  # type: ignore[method-assign, assignment, return-value]
+    heavy = np.where(np.arange(20) == 7, 9.0, 1.0)
+    list(Batches(lessons, heavy, replace(CONFIG, steps=300, batch_size=1)))
+    assert set(chosen) == {n for n in range(20) if n % 5}
+    assert 0.25 < chosen.count(7) / 300 < 0.5, "9 of 24"
+
+
+def test_the_decoder_reads_captions_of_the_pictures_that_have_some(stored: Path, taught: Path) -> None:
+    lessons = Lessons(load(stored), load_features(taught, 20, 2), [[[2, 9, 3], [2, 8, 7, 3]], [[2, 6, 3]], []])
+    first, second, *rest = held_out(lessons, replace(CONFIG, held_out=1))[0].tokens.tolist()
+    assert [token for token in first if token] in ([2, 9, 3], [2, 8, 7, 3])
+    assert [token for token in second if token] == [2, 6, 3]
+    assert not np.any(rest)
+
+
+def test_every_picture_has_the_weight_of_its_source(tmp_path: Path, make_clip: MakeClip) -> None:
+    listings = {"flickr8k/train": 2, "coco/captions": 1, "web/captions": 1, "clips/train": 1}
+    for listing, count in listings.items():
+        path = tmp_path / f"{listing}.jsonl"
+        path.parent.mkdir()
+        names = [f"{n}.mp4" if "clips" in listing else f"{n}.png" for n in range(count)]
+        path.write_text("".join(json.dumps({"id": n, "file": n, "captions": ["a"]}) + "\n" for n in names))
+        for name in names:
+            write_media(path.parent / name, make_clip)
+    (tmp_path / "unlabelled").mkdir()
+    write_media(tmp_path / "unlabelled" / "0.png", make_clip)
+    prepare(tmp_path, tmp_path / "pictures.bin")
+    frames = len(load(tmp_path / "pictures.bin")) - 5
+    assert frames > 1
+    assert weights(tmp_path, 5 + frames).tolist() == [2.0, 2.0, 2.0, 1.0, 1.0] + [1.5] * frames
+
+
+def write_media(path: Path, make_clip: MakeClip) -> None:
+    if path.suffix == ".mp4":
+        make_clip(path)
+    else:
+        Image.fromarray(pictures(1, 32)[0]).save(path)
 
 
 class PowerCutError(Exception):
@@ -115,13 +184,13 @@ class Interrupted(Batches):
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_is_as_if_never_stopped(
-    stored: Path, teacher: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: Path, taught: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = distil(stored, CAPTIONS, teacher, decoder, tmp_path / "whole", CONFIG)
+    whole = distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "whole", CONFIG)
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         patch.setattr(distillation, "Batches", Interrupted)
-        distil(stored, CAPTIONS, teacher, decoder, tmp_path / "killed", CONFIG)
-    again = distil(stored, CAPTIONS, teacher, decoder, tmp_path / "killed", CONFIG)
+        distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "killed", CONFIG)
+    again = distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "killed", CONFIG)
     first, second = (torch.load(path, weights_only=False) for path in (whole, again))
     assert first["global_step"] == second["global_step"] == CONFIG.steps
     for name, value in first["state_dict"].items():
@@ -129,9 +198,12 @@ def test_killed_and_started_again_it_is_as_if_never_stopped(
 
 
 @pytest.mark.slow
-def test_the_student_learns_and_becomes_a_backbone(stored: Path, teacher: Path, decoder: Path, tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=60, interval=60, ema=0.9, smallest_crop=0.9, mixed=0.0)
-    checkpoint = distil(stored, CAPTIONS, teacher, decoder, tmp_path / "run", config)
+def test_the_student_learns_and_becomes_a_backbone(
+    stored: Path, taught: Path, teacher: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "SMALLEST_SHARE", 2)  # two processes, where there are two cores
+    config = replace(CONFIG, steps=60, interval=60, ema=0.9, crops=2)
+    checkpoint = distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "run", config)
     save_student(checkpoint, tmp_path / "student", 96)
     student, original = Backbone(str(tmp_path / "student"), grid=3), Backbone(str(teacher), grid=3)
     learned = torch.from_numpy(pictures(20)[1:5])

@@ -1,9 +1,8 @@
 """Distil a frozen teacher's features into the compact encoder (feature regression, as in Romero et al. 2015).
 
-The teacher, in processes of its own, sees the very view that the student sees, crop, mirror, colours and mixture
-included, and the views never repeat (function matching, Beyer et al. 2022, "Knowledge distillation: A good teacher is
-patient and consistent"). From some step on, a decoder that was trained on the teacher's features and is frozen as well
-reads both: what changes its words counts most.
+What the teacher makes of some crops of every picture is known beforehand; the student sees these crops mirrored and in
+other colours, which moves the teacher's features little. Towards the end a decoder that was trained on the teacher's
+features and is frozen as well reads both: what changes its words counts most.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, distributed, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import AutoModel, PreTrainedModel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, IterableDataset
 
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced
@@ -31,42 +31,47 @@ from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 from video_captioning.training import views
-from video_captioning.training.distillation_data import load
-from video_captioning.training.optimizer import scheduled_adamw
-from video_captioning.training.views import Views
+from video_captioning.training.distillation_data import crop, load, load_features, mirrored, pooled
+from video_captioning.training.muon import Muon
 
-TEACHER_BATCH = 32  # what stays in the caches of a processor
+EDGES = "stem", "class_token", "positions", "class_head", "patch_head"
+"""First and last layers of the student, which Muon is not for."""
+SMALLEST_SHARE = 32
+"""Pictures of a batch that are worth a process."""
 
 
 @dataclass(frozen=True)
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 5500
-    batch_size: int = 64
-    learning_rate: float = 1.2e-3
+    steps: int = 4000
+    batch_size: int = 128
+    """Over all processes."""
+    crops: int = 6
+    """Of each picture, the first of them the whole."""
+    learning_rate: float = 3e-3
+    """Of hidden matrices."""
+    others_learning_rate: float = 1.5e-3
+    """Of all other parameters."""
     weight_decay: float = 0.05
-    warmup: int = 300
+    warmup: int = 100
     decay: float = 0.35
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     sizes: tuple[int, int] = (128, 160)
     """Sides of the student's pictures, pixels: the first until the decay starts, the second from then on."""
-    smallest_crop: float = 0.4
-    """Smallest area of a crop, as a share of the picture's."""
     words: float = 2.0
-    """Weight of the decoder's words in the loss."""
-    words_from: float = 0.5
-    """Share of the steps after which the decoder reads along."""
-    captions: int = 1
-    """Captions a picture that it reads, a step."""
-    mixed: float = 0.3
-    """Share of the pictures that another one shines through (mixup, Zhang et al. 2018)."""
-    ema: float = 0.999
+    """Weight of the decoder's words in the loss; it reads along from the start of the decay."""
+    ema: float = 0.998
     held_out: int = 50
     """Every n-th picture is kept for validation."""
     interval: int = 500
     """Steps from one validation and checkpoint to the next."""
     seed: int = 0
+
+    @property
+    def decay_start(self) -> int:
+        """The first step of the decay."""
+        return round(self.steps * (1 - self.decay))
 
 
 class Lesson(NamedTuple):
@@ -77,65 +82,63 @@ class Lesson(NamedTuple):
     features: Tensor
     """`[N, 1 + G², D]`: the teacher's"""
     tokens: Tensor
-    """int64 `[N, C, L]`: `bos`, the caption, `eos`, then `pad`; a missing caption is all `pad`"""
+    """int64 `[N, L]`: `bos`, the caption, `eos`, then `pad`; a missing caption is all `pad`"""
 
 
 class Lessons:
-    """Pictures, the captions of the first of them as lists of tokens, and a teacher, a vision model."""
+    """Pictures, what the teacher makes of their crops, and captions of the first of them as lists of tokens."""
 
-    def __init__(self, pixels: np.ndarray, captions: Sequence[Sequence[list[int]]], teacher: PreTrainedModel) -> None:
-        self.pixels, self.captions, self.teacher = pixels, captions, teacher.eval()
+    def __init__(self, pixels: np.ndarray, features: np.ndarray, captions: Sequence[Sequence[list[int]]]) -> None:
+        """`pixels` uint8 `[N, T, T, 3]`, `features` `[N, crops, 1 + G², D]`."""
+        self.pixels, self.features, self.captions = pixels, features, captions
 
-    @torch.no_grad()
-    def features(self, pictures: Tensor) -> Tensor:
-        """The teacher's features of pictures `[N, 3, T, T]`: `[N, 1 + G², D]`."""
-        parts = pictures.to(self.teacher.dtype).split(TEACHER_BATCH)
-        return torch.cat([self.teacher(pixel_values=part).last_hidden_state for part in parts])
-
-    def whole(self, chosen: np.ndarray, config: Distillation, rng: np.random.Generator) -> Lesson:
+    def whole(self, chosen: np.ndarray, size: int, rng: np.random.Generator) -> Lesson:
         """The chosen pictures as they are."""
-        return self.lesson(views.whole(self.pixels[chosen], config.sizes[-1]), chosen, config.captions, rng)
+        pictures = torch.cat([crop(self.pixels, picture, 0) for picture in chosen])
+        features = torch.from_numpy(self.features[chosen, 0]).float()
+        return Lesson(views.shrink(pictures, size) / 127.5 - 1, features, self.tokens(chosen, rng))
 
-    def draw(self, chosen: np.ndarray, size: int, config: Distillation, rng: np.random.Generator) -> Lesson:
+    def draw(self, chosen: np.ndarray, size: int, rng: np.random.Generator) -> Lesson:
         """Random views of the chosen pictures."""
-        shown = views.draw(self.pixels[chosen], size, config.smallest_crop, config.mixed, rng)
-        return self.lesson(shown, chosen, config.captions, rng)
+        numbers = rng.integers(self.features.shape[1], size=len(chosen))
+        crops = torch.cat([crop(self.pixels, *which) for which in zip(chosen, numbers, strict=True)])
+        pictures = views.recolour(views.shrink(crops, size), rng)
+        features = torch.from_numpy(self.features[chosen, numbers]).float()
+        flipped = torch.from_numpy(rng.random(len(chosen)) < 0.5)
+        pictures[flipped] = pictures[flipped].flip(3)
+        features[flipped] = mirrored(features[flipped])
+        return Lesson(pictures, features, self.tokens(chosen, rng))
 
-    def lesson(self, shown: Views, chosen: np.ndarray, count: int, rng: np.random.Generator) -> Lesson:
-        return Lesson(shown.student, self.features(shown.teacher), self.tokens(chosen, count, rng))
-
-    def tokens(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
-        """Up to `count` captions of each of the chosen pictures, at random."""
-        drawn = [list(rng.permutation(len(self.captions[i]))[:count]) if i < len(self.captions) else [] for i in chosen]
-        lists = [[self.captions[i][n] for n in numbers] for i, numbers in zip(chosen, drawn, strict=True)]
-        longest = max((len(caption) for captions in lists for caption in captions), default=2)
-        tokens = torch.full((len(chosen), count, longest), Tokenizer.pad)
-        for row, captions in enumerate(lists):
-            for column, caption in enumerate(captions):
-                tokens[row, column, : len(caption)] = torch.tensor(caption)
+    def tokens(self, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """A caption of each of the chosen pictures, at random."""
+        captions = [self.captions[i] if i < len(self.captions) else [] for i in chosen]
+        drawn = [texts[int(rng.integers(len(texts)))] if texts else [] for texts in captions]
+        tokens = torch.full((len(chosen), max(2, *map(len, drawn))), Tokenizer.pad)
+        for row, caption in enumerate(drawn):
+            tokens[row, : len(caption)] = torch.tensor(caption)
         return tokens
 
 
 class Batches(IterableDataset[Lesson]):
     """Random batches; the draw of step n depends on the seed and n alone, so a resumed run sees the same.
 
-    A worker process makes every W-th batch, of W workers; the loader asks them in turn.
+    Of several processes each takes its share of every batch.
     """
 
-    def __init__(self, lessons: Lessons, config: Distillation, start: int = 0) -> None:
+    def __init__(self, lessons: Lessons, weights: np.ndarray, config: Distillation, start: int = 0) -> None:
+        """`weights [N]`: how often each picture is drawn, in proportion."""
         self.lessons, self.config, self.start = lessons, config, start
-        kept = np.arange(len(lessons.pixels))
-        self.indices = kept[kept % config.held_out != 0]
+        self.weights = np.where(np.arange(len(weights)) % config.held_out != 0, weights, 0.0)
+        self.weights /= self.weights.sum()
 
     def __iter__(self) -> Iterator[Lesson]:
         config = self.config
-        worker = get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for step in range(self.start + first, config.steps, stride):
+        rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+        for step in range(self.start, config.steps):
             rng = np.random.default_rng((config.seed, step))
-            chosen = rng.choice(self.indices, config.batch_size, replace=False)
-            size = config.sizes[step >= config.steps * (1 - config.decay)]
-            yield self.lessons.draw(chosen, size, config, rng)
+            chosen = rng.choice(len(self.weights), config.batch_size, replace=False, p=self.weights)
+            size = config.sizes[step >= config.decay_start]
+            yield self.lessons.draw(chosen[rank::world], size, np.random.default_rng((config.seed, step, rank)))
 
 
 def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
@@ -143,7 +146,7 @@ def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
     kept = np.arange(0, len(lessons.pixels), config.held_out)
     rng = np.random.default_rng(config.seed)
     parts = np.array_split(kept, max(1, len(kept) // 64))
-    return [lessons.whole(part, config, rng) for part in parts]
+    return [lessons.whole(part, config.sizes[-1], rng) for part in parts]
 
 
 class Distiller(lightning.LightningModule):
@@ -191,10 +194,10 @@ class Distiller(lightning.LightningModule):
     def read(self, predicted: Tensor, known: Tensor, tokens: Tensor) -> Tensor:
         """How far the decoder's next words on the predicted features are from those on the known ones, a token."""
         decoder = self._decoder[0]
-        captioned = (tokens != Tokenizer.pad).any(2).any(1)
+        captioned = (tokens != Tokenizer.pad).any(1)
         if not captioned.any():
             return predicted.new_zeros(())
-        tokens = tokens[captioned]
+        tokens = tokens[captioned][:, None]
         real = tokens[:, :, 1:] != Tokenizer.pad
         grid = math.isqrt(decoder.config.positions)
 
@@ -208,7 +211,7 @@ class Distiller(lightning.LightningModule):
         return functional.kl_div(say(predicted), wanted, reduction="batchmean", log_target=True)
 
     def training_step(self, batch: Lesson, index: int) -> Tensor:
-        found = self.compare(batch, self.global_step >= self.config.words_from * self.config.steps)
+        found = self.compare(batch, self.global_step >= self.config.decay_start)
         self.log_dict(found, batch_size=len(batch.tokens))
         return found["loss"]
 
@@ -218,44 +221,45 @@ class Distiller(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         config = self.config
+        hidden: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.student.named_parameters():
+            (hidden if parameter.ndim > 1 and not name.startswith(EDGES) else others).append(parameter)
+        optimizer = Muon(hidden, others, config.learning_rate, config.others_learning_rate, config.weight_decay)
 
         def rate(step: int) -> float:
             falling = config.steps * config.decay
             return min((step + 1) / config.warmup, 1.0, max(0.0, (config.steps - step) / falling))
 
-        return scheduled_adamw(self.student, config.learning_rate, config.weight_decay, rate)
-
-
-def pooled(features: Tensor, grid: int) -> Tensor:
-    """Features `[N, 1 + G², D]` with their patches averaged to `grid` squared."""
-    patches = features[:, 1:].transpose(1, 2)
-    side = math.isqrt(patches.shape[2])
-    patches = functional.adaptive_avg_pool2d(patches.unflatten(2, (side, side)), grid)
-    return torch.cat([features[:, :1], patches.flatten(2).transpose(1, 2)], 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
 
 
 class Report(Callback):
     """A line on stdout for each validation, since a log of hours is read as it grows."""
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         measured = ", ".join(f"{name} {value.item():.4f}" for name, value in trainer.callback_metrics.items())
         print(f"step {trainer.global_step}/{trainer.max_steps}: {measured}", flush=True)
 
 
 def distil(
     pictures: Path,
+    features: Path,
     captions: Sequence[Sequence[str]],
-    teacher: Path,
+    weights: np.ndarray,
     decoder: Path,
     out: Path,
     config: Distillation = Distillation(),
 ) -> Path:
-    """Train, or resume what `out/last.ckpt` holds; returns the last checkpoint.
+    """Train, or resume what `out/last.ckpt` holds; returns the last checkpoint. Without a GPU, a process a core.
 
     Args:
         pictures: what `distillation_data.prepare` wrote.
+        features: what `distillation_data.teach` wrote about them, for `config.crops` crops.
         captions: of the first of the pictures.
-        teacher: folder of a vision model in Hugging Face form.
+        weights: how often each picture is drawn, in proportion.
         decoder: checkpoint of a captioner that was trained on the teacher's features, class token and patches.
     """
     lightning.seed_everything(config.seed)
@@ -263,14 +267,18 @@ def distil(
     tokenizer = Tokenizer(description.tokenizer)
     most = reader.config.max_tokens - 2
     tokens = [[[BOS, *tokenizer.encode(text)[:most], EOS] for text in texts] for texts in captions]
-    model = AutoModel.from_pretrained(teacher, dtype=torch.bfloat16, add_pooling_layer=False)
-    lessons = Lessons(load(pictures), tokens, model)
+    pixels = load(pictures)
+    lessons = Lessons(pixels, load_features(features, len(pixels), config.crops), tokens)
     kept = held_out(lessons, config)
     module = Distiller(config, reader, torch.cat([lesson.features for lesson in kept]))
     last = out / "last.ckpt"
     start = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
+    processes = 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, -(-config.batch_size // SMALLEST_SHARE))
     trainer = lightning.Trainer(
         accelerator="auto",
+        devices=processes,
+        strategy=DDPStrategy(start_method="fork", gradient_as_bucket_view=True) if processes > 1 else "auto",
+        use_distributed_sampler=False,
         precision="bf16-mixed",
         max_steps=config.steps,
         val_check_interval=config.interval,
@@ -287,7 +295,7 @@ def distil(
     )
     trainer.fit(
         module,
-        DataLoader(Batches(lessons, config, start), batch_size=None, num_workers=max(1, (os.cpu_count() or 1) // 2)),
+        DataLoader(Batches(lessons, weights, config, start), batch_size=None),
         DataLoader(kept, batch_size=None),  # type: ignore[arg-type]
         ckpt_path=last if last.exists() else None,
         weights_only=False,
