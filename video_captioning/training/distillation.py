@@ -44,7 +44,7 @@ SMALLEST_SHARE = 32
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 4000
+    steps: int = 3600
     batch_size: int = 128
     """Over all processes."""
     crops: int = 6
@@ -64,7 +64,7 @@ class Distillation:
     ema: float = 0.998
     held_out: int = 50
     """Every n-th picture is kept for validation."""
-    interval: int = 500
+    interval: int = 200
     """Steps from one validation and checkpoint to the next."""
     seed: int = 0
 
