@@ -263,3 +263,15 @@ def test_the_real_vit_tiny(shared: Path) -> None:
     hidden = model(pixel_values=(frames / 127.5 - 1).permute(0, 3, 1, 2)).last_hidden_state
     pooled = hidden[:, 1:].view(2, 7, 2, 7, 2, 192).mean((2, 4)).flatten(1, 2)
     assert torch.allclose(backbone(frames), torch.cat([hidden[:, :1], pooled], 1), atol=1e-3)
+
+
+def test_features_of_the_compact_encoder_are_as_long_as_standardised_ones() -> None:
+    """However little it knows of a picture."""
+    model = CompactModel(CompactConfig(hidden_size=8)).eval()
+    with torch.no_grad():
+        plain = model(torch.randn(2, 3, 64, 64)).last_hidden_state
+        assert torch.allclose(plain.norm(dim=2), torch.tensor(8**0.5), rtol=1e-4)
+        model.std.fill_(3.0)
+        model.mean.fill_(1.0)
+        scaled = model(torch.zeros(1, 3, 64, 64)).last_hidden_state
+    assert torch.allclose((scaled - 1).norm(dim=2), torch.tensor(3 * 8**0.5), rtol=1e-4)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
@@ -43,7 +44,11 @@ class CompactConfig(PretrainedConfig):  # type: ignore[misc]
 
 
 class CompactModel(PreTrainedModel):  # type: ignore[misc]
-    """The compact encoder in Hugging Face form, its outputs on the teacher's scale."""
+    """The compact encoder in Hugging Face form, its outputs on the teacher's scale.
+
+    A regression shrinks what it is unsure of, and a decoder then says what is always true. Standardised features of the
+    teacher are all about as long, so the encoder's are given that length.
+    """
 
     config_class = CompactConfig
     main_input_name = "pixel_values"
@@ -58,7 +63,7 @@ class CompactModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        features = self.encoder(pixel_values)
+        features = functional.normalize(self.encoder(pixel_values), dim=2) * self.config.hidden_size**0.5
         kind = torch.ones(features.shape[1], dtype=torch.int64)
         kind[0] = 0
         return BaseModelOutput(last_hidden_state=features * self.std[kind] + self.mean[kind])
