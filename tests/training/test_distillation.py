@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 from tests import tiny
 from tests.conftest import MakeClip
+from video_captioning.data.dataset import mirrored_places
 from video_captioning.models.backbone import Backbone
 from video_captioning.training import distillation, views
 from video_captioning.training.distillation import (
@@ -31,7 +32,6 @@ from video_captioning.training.distillation_data import (
     crop,
     load,
     load_features,
-    mirrored,
     pooled,
     prepare,
     teach,
@@ -102,8 +102,9 @@ def test_a_crop_is_always_the_same_and_no_other() -> None:
 
 def test_mirrored_features_are_those_of_a_mirrored_map() -> None:
     features = torch.arange(2 * 5.0).view(2, 5, 1)
-    assert mirrored(features)[0, :, 0].tolist() == [0, 2, 1, 4, 3]
-    assert torch.equal(mirrored(mirrored(features)), features)
+    places = mirrored_places(2)
+    assert features[:, places][0, :, 0].tolist() == [0, 2, 1, 4, 3]
+    assert torch.equal(features[:, places][:, places], features)
 
 
 def test_recoloured_pictures_show_the_same() -> None:
@@ -202,7 +203,7 @@ def test_the_student_learns_and_becomes_a_backbone(
     stored: Path, taught: Path, teacher: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distillation, "SMALLEST_SHARE", 2)  # two processes, where there are two cores
-    config = replace(CONFIG, steps=60, interval=60, ema=0.9, crops=2)
+    config = replace(CONFIG, steps=60, interval=60, ema=0.9)
     checkpoint = distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "run", config)
     save_student(checkpoint, tmp_path / "student", 96)
     student, original = Backbone(str(tmp_path / "student"), grid=3), Backbone(str(teacher), grid=3)

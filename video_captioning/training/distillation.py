@@ -25,13 +25,14 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
+from video_captioning.data.dataset import mirrored_places
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced
 from video_captioning.models.backbone import CompactConfig, CompactModel
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 from video_captioning.training import views
-from video_captioning.training.distillation_data import crop, load, load_features, mirrored, pooled
+from video_captioning.training.distillation_data import crop, load, load_features, pooled
 from video_captioning.training.muon import Muon
 
 EDGES = "stem", "class_token", "positions", "class_head", "patch_head"
@@ -106,7 +107,7 @@ class Lessons:
         features = torch.from_numpy(self.features[chosen, numbers]).float()
         flipped = torch.from_numpy(rng.random(len(chosen)) < 0.5)
         pictures[flipped] = pictures[flipped].flip(3)
-        features[flipped] = mirrored(features[flipped])
+        features[flipped] = features[flipped][:, mirrored_places(math.isqrt(features.shape[1]))]
         return Lesson(pictures, features, self.tokens(chosen, rng))
 
     def tokens(self, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:

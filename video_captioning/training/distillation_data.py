@@ -115,10 +115,3 @@ def pooled(features: Tensor, grid: int) -> Tensor:
     side = math.isqrt(patches.shape[2])
     patches = functional.adaptive_avg_pool2d(patches.unflatten(2, (side, side)), grid)
     return torch.cat([features[:, :1], patches.flatten(2).transpose(1, 2)], 1)
-
-
-def mirrored(features: Tensor) -> Tensor:
-    """Features `[N, 1 + G², D]` of the mirrored pictures, as far as features move with what they show."""
-    side = math.isqrt(features.shape[1])
-    patches = features[:, 1:].unflatten(1, (side, side)).flip(2).flatten(1, 2)
-    return torch.cat([features[:, :1], patches], 1)
