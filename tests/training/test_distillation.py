@@ -100,6 +100,24 @@ def test_a_crop_is_always_the_same_and_no_other() -> None:
     assert not torch.equal(crops[0], crops[2]) and not torch.equal(crops[0], crops[3])
 
 
+def test_a_mix_shows_a_part_of_another_picture_in_its_place() -> None:
+    one, other = torch.zeros(1, 3, 60, 60), torch.ones(1, 3, 60, 60)
+    for seed in range(20):
+        mixed = views.paste(one, other, np.random.default_rng(seed))[0]
+        rows, columns = mixed[0].any(1), mixed[0].any(0)
+        assert 20 <= rows.sum() < 45 and 20 <= columns.sum() < 45
+        assert torch.equal(mixed, (rows[:, None] & columns).float().expand(3, -1, -1)), "a rectangle"
+    assert not one.any(), "untouched"
+
+
+def test_some_crops_are_mixed_but_never_with_a_held_out_picture() -> None:
+    pixels = np.broadcast_to(np.arange(120, dtype=np.uint8)[:, None, None, None], (120, SIDE, SIDE, 3))
+    shown = [set(crop(pixels, n, number).unique().tolist()) - {n} for n in range(1, 50) for number in range(1, 20)]
+    assert all(len(others) <= 1 for others in shown)
+    assert 0.15 < np.mean([len(others) for others in shown]) < 0.45
+    assert not {0, 50, 100} & set.union(*shown)
+
+
 def test_mirrored_features_are_those_of_a_mirrored_map() -> None:
     features = torch.arange(2 * 5.0).view(2, 5, 1)
     places = mirrored_places(2)
@@ -161,7 +179,7 @@ def test_every_picture_has_the_weight_of_its_source(tmp_path: Path, make_clip: M
     prepare(tmp_path, tmp_path / "pictures.bin")
     frames = len(load(tmp_path / "pictures.bin")) - 5
     assert frames > 1
-    assert weights(tmp_path, 5 + frames).tolist() == [2.0, 2.0, 2.0, 1.0, 1.0] + [1.5] * frames
+    assert weights(tmp_path, 5 + frames).tolist() == [1.5, 1.5, 1.5, 1.0, 1.0] + [0.3] * frames
 
 
 def write_media(path: Path, make_clip: MakeClip) -> None:

@@ -43,11 +43,18 @@ class CompactConfig(PretrainedConfig):  # type: ignore[misc]
         self.heads = heads
 
 
+def full_length(features: Tensor) -> Tensor:
+    """Standardised features `[..., D]` as long as a teacher's, √D.
+
+    A regression shrinks what it is unsure of, and a decoder then says what is always true.
+    """
+    return functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
+
+
 class CompactModel(PreTrainedModel):  # type: ignore[misc]
     """The compact encoder in Hugging Face form, its outputs on the teacher's scale.
 
-    A regression shrinks what it is unsure of, and a decoder then says what is always true. Standardised features of the
-    teacher are all about as long, so the encoder's are given that length.
+    The encoder's are standardised and of full length.
     """
 
     config_class = CompactConfig
@@ -63,7 +70,7 @@ class CompactModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        features = functional.normalize(self.encoder(pixel_values), dim=2) * self.config.hidden_size**0.5
+        features = full_length(self.encoder(pixel_values))
         kind = torch.ones(features.shape[1], dtype=torch.int64)
         kind[0] = 0
         return BaseModelOutput(last_hidden_state=features * self.std[kind] + self.mean[kind])

@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from video_captioning.data.dataset import mirrored_places
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced
-from video_captioning.models.backbone import CompactConfig, CompactModel
+from video_captioning.models.backbone import CompactConfig, CompactModel, full_length
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 from video_captioning.training import views
-from video_captioning.training.distillation_data import crop, load, load_features, pooled
+from video_captioning.training.distillation_data import HELD_OUT, crop, load, load_features, pooled
 from video_captioning.training.muon import Muon
 
 EDGES = "stem", "class_token", "positions", "class_head", "patch_head"
@@ -45,10 +45,10 @@ SMALLEST_SHARE = 32
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 3600
+    steps: int = 5000
     batch_size: int = 128
     """Over all processes."""
-    crops: int = 6
+    crops: int = 8
     """Of each picture, the first of them the whole."""
     learning_rate: float = 3e-3
     """Of hidden matrices."""
@@ -63,8 +63,7 @@ class Distillation:
     words: float = 2.0
     """Weight of the decoder's words in the loss; it reads along from the start of the decay."""
     ema: float = 0.998
-    held_out: int = 50
-    """Every n-th picture is kept for validation."""
+    held_out: int = HELD_OUT
     interval: int = 200
     """Steps from one validation and checkpoint to the next."""
     seed: int = 0
@@ -143,8 +142,8 @@ class Batches(IterableDataset[Lesson]):
 
 
 def held_out(lessons: Lessons, config: Distillation) -> list[Lesson]:
-    """Batches of the pictures kept for validation, as they are."""
-    kept = np.arange(0, len(lessons.pixels), config.held_out)
+    """Batches of the captioned pictures kept for validation, as they are."""
+    kept = np.arange(0, len(lessons.captions), config.held_out)
     rng = np.random.default_rng(config.seed)
     parts = np.array_split(kept, max(1, len(kept) // 64))
     return [lessons.whole(part, config.sizes[-1], rng) for part in parts]
@@ -188,7 +187,7 @@ class Distiller(lightning.LightningModule):
         found = {"class": cosine[:, 0].mean(), "patch": cosine[:, 1:].mean()}
         loss = each[:, 0].mean() + each[:, 1:].mean()
         if read:
-            found["words"] = self.read(predicted * std + mean, known, batch.tokens)
+            found["words"] = self.read(full_length(predicted) * std + mean, known, batch.tokens)
             loss = loss + self.config.words * found["words"]
         return {"loss": loss} | found
 

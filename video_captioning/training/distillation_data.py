@@ -23,8 +23,15 @@ SIDE = 224
 GRID = 10
 """Side of the stored map of patches."""
 FRAMES_PER_CLIP = 24
-WEIGHTS = {"flickr8k": 2.0, "coco": 2.0, "web": 1.0, "unlabelled": 1.0, "clips": 1.5}
-"""How often a picture of a source is drawn, in proportion: what people took and described above the rest."""
+WEIGHTS = {"flickr8k": 1.5, "coco": 1.5, "web": 1.0, "unlabelled": 1.0, "clips": 0.3}
+"""How often a picture of a source is drawn, in proportion: what people took and described above the rest.
+
+The frames of a clip are much alike, and a student that knows them by heart spoils the decoder for other clips.
+"""
+HELD_OUT = 50
+"""Every n-th picture is not learned from, whole or in part; those of them with captions are for validation."""
+MIXED = 0.3
+"""Share of the crops that get a part of another picture."""
 TEACHER_BATCH = 32  # what stays in the caches of a processor
 
 
@@ -71,7 +78,12 @@ def crop(pixels: np.ndarray, picture: int, number: int) -> Tensor:
     """Crop `number` of a picture, always the same, number 0 the whole of it: uint8 `[1, 3, SIDE, SIDE]`."""
     if not number:
         return torch.from_numpy(pixels[picture]).permute(2, 0, 1)[None]
-    return views.crop(pixels[picture], np.random.default_rng((picture, number)))
+    rng = np.random.default_rng((picture, number))
+    part = views.crop(pixels[picture], rng)
+    if rng.random() >= MIXED:
+        return part
+    other = int(rng.integers(len(pixels)))
+    return views.paste(part, views.crop(pixels[(other + (other % HELD_OUT == 0)) % len(pixels)], rng), rng)
 
 
 def teach(pictures: Path, teacher: Path, crops: int, out: Path) -> None:

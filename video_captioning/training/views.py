@@ -1,4 +1,4 @@
-"""Views of pictures for distillation: crops, which the teacher sees as well, and colours, which it does not."""
+"""Views of pictures for distillation: crops and mixes, which the teacher sees too, and colours, which it does not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 GREY = np.full((3, 3), 1 / 3)
-SMALLEST = 0.4
+SMALLEST = 0.15
 """Smallest area of a crop, as a share of the picture's."""
 
 
@@ -20,6 +20,17 @@ def crop(picture: np.ndarray, rng: np.random.Generator) -> Tensor:
     top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
     part = torch.from_numpy(picture[top : top + height, left : left + width]).permute(2, 0, 1)[None]
     return shrink(part, side)
+
+
+def paste(picture: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """A picture with a part of another in a part of it, both `[1, 3, T, T]` (CutMix, Yun et al. 2019)."""
+    side = picture.shape[3]
+    height, width = rng.integers(side // 3, side * 3 // 4, 2)
+    top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
+    place = np.s_[..., top : top + height, left : left + width]
+    mixed = picture.clone()
+    mixed[place] = other[place]
+    return mixed
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:
