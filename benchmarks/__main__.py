@@ -10,7 +10,9 @@ import click
 from benchmarks import report
 from video_captioning.errors import VidcapError
 
-CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips" / "validation"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+CLIPS = DATA / "clips" / "validation"
+VIDEOS = DATA / "msrvtt" / "test_videodatainfo.json.gz"
 
 
 class Benchmarks(click.Group):
@@ -23,7 +25,7 @@ class Benchmarks(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-main = Benchmarks(help="Measure captioning against what it cannot do without.")
+main = Benchmarks(help="Measure captioning and scoring against what they cannot do without, or a peer.")
 model = click.option("--model", default="default", show_default=True, help="Name or folder of a bundle.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Processor cores for everything."
@@ -63,6 +65,23 @@ def cold(model: str, threads: int, repeat: int, out: Path | None) -> None:
     from benchmarks.cold import measure
 
     report.deliver(measure(model, threads, repeat), out)
+
+
+@main.command()
+@click.option(
+    "--captions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=VIDEOS,
+    show_default="../shared/data/msrvtt/test_videodatainfo.json.gz",
+    help="References of many videos.",
+)
+@repeat
+@json
+def metrics(captions: Path, repeat: int, out: Path | None) -> None:
+    """BLEU, ROUGE-L and CIDEr-D against the COCO caption tool, its Java tokenizer included, on one core."""
+    from benchmarks.metrics import measure
+
+    report.deliver(measure(captions, repeat), out)
 
 
 if __name__ == "__main__":

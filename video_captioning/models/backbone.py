@@ -48,7 +48,8 @@ def full_length(features: Tensor) -> Tensor:
 
     A regression shrinks what it is unsure of, and a decoder then says what is always true.
     """
-    return functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
+    lengthened: Tensor = functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
+    return lengthened
 
 
 class CompactModel(PreTrainedModel):  # type: ignore[misc]

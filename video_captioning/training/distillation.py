@@ -45,7 +45,7 @@ SMALLEST_SHARE = 32
 class Distillation:
     """How the student learns. Steps, not epochs: pictures are drawn at random."""
 
-    steps: int = 5000
+    steps: int = 3200
     batch_size: int = 128
     """Over all processes."""
     crops: int = 8
@@ -56,7 +56,7 @@ class Distillation:
     """Of all other parameters."""
     weight_decay: float = 0.05
     warmup: int = 100
-    decay: float = 0.35
+    decay: float = 0.3
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     sizes: tuple[int, int] = (128, 160)
     """Sides of the student's pictures, pixels: the first until the decay starts, the second from then on."""
