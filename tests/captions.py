@@ -28,9 +28,14 @@ def corrupted(sentence: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
+def random_captions() -> random.Random:
+    """What decides how captions are corrupted, the same each time."""
+    return random.Random(0)
+
+
 def from_people(captions: dict[str, list[str]]) -> Set:
     """One sentence of each id, or in part of another id, is the hypothesis, the rest are the references."""
-    rng = random.Random(0)
+    rng = random_captions()
     hypotheses, references = {}, {}
     ids = list(captions)
     for name, sentences in captions.items():

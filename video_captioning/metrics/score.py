@@ -97,8 +97,9 @@ def score(
     intervals: dict[str, Interval] = {}
     segments: dict[str, Floats] = {}
     for kind, metric in made.items():
-        for pair in zip(said, wanted, strict=True):
-            metric.update(*pair)
+        divided = divide if kind in (Bleu, Cider) else list
+        for hypothesis, known_ones in zip(said, wanted, strict=True):
+            metric.update(divided(hypothesis), [divided(reference) for reference in known_ones])
         statistics[kind] = metric.statistics
         names = NAMES[kind]
         scores |= dict(zip(names, kind.formula(statistics[kind].sum(0)).tolist(), strict=True))
@@ -106,6 +107,11 @@ def score(
         segments |= dict(zip(names, kind.formula(statistics[kind]).T, strict=True))
     varied = diversity(said, [tokenize(caption) for caption in known])
     return Scores(tuple(hypotheses), scores, intervals, segments, varied, statistics)
+
+
+def divide(tokens: Tokens) -> list[str]:
+    """As the tool's BLEU and CIDEr read a sentence: no-break spaces, which a few tokens hold, end words as well."""
+    return " ".join(tokens).split()
 
 
 def compare(first: Scores, second: Scores) -> dict[str, float]:
