@@ -63,10 +63,10 @@ def tokenizer() -> Tokenizer:
 
 
 @cache
-def checkpoint(backbone_folder: Path | None = None, grid: int = 2) -> Path:
+def checkpoint(backbone_folder: Path | None = None, grid: int = 2, layers: tuple[int, ...] = ()) -> Path:
     """A checkpoint of the advanced model as training writes it, with random weights."""
     folder = backbone_folder or backbone()
-    loaded = Backbone(str(folder), grid=grid)
+    loaded = Backbone(str(folder), grid=grid, layers=layers)
     torch.manual_seed(1)
     sizes = {"width": 32, "heads": 2, "decoder_layers": 2, "feedforward": 64, "max_tokens": 20}
     config = AdvancedConfig(loaded.width, loaded.positions, len(tokenizer()), **sizes)
@@ -82,6 +82,7 @@ def checkpoint(backbone_folder: Path | None = None, grid: int = 2) -> Path:
             "revision": None,
             "positions": "both",
             "grid": grid,
+            "layers": list(layers),
             "identity": loaded.identity,
         },
         sampling=asdict(Sampling(max_frames=4)),
@@ -92,7 +93,7 @@ def checkpoint(backbone_folder: Path | None = None, grid: int = 2) -> Path:
     )
     saved: dict[str, Any] = {"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}
     checkpoints.describe(saved, description)
-    path = Path(_ROOT.name) / f"{folder.name}.ckpt"
+    path = Path(_ROOT.name) / f"{folder.name}{''.join(map(str, layers))}.ckpt"
     torch.save(saved, path)
     return path
 

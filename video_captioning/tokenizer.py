@@ -1,4 +1,4 @@
-"""Words to ids and back: SentencePiece byte-pair encoding (Sennrich et al. 2016; Kudo & Richardson 2018)."""
+"""Words to ids and back: SentencePiece (Kudo & Richardson 2018), byte pairs (Sennrich et al. 2016) or whole words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import sentencepiece
 
@@ -13,6 +14,8 @@ from video_captioning.errors import ConfigError, DataError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPACE = "\u2581"
+
+Kind = Literal["bpe", "word"]
 
 
 def clean(text: str) -> str:
@@ -42,18 +45,20 @@ class Tokenizer:
             raise DataError(path, f"no SentencePiece model ({reason})", "train one or name another file") from error
 
     @classmethod
-    def train(cls, captions: Iterable[str], size: int) -> Tokenizer:
-        """Learn a vocabulary of `size` pieces, or of as many as the captions hold.
+    def train(cls, captions: Iterable[str], size: int, kind: Kind = "bpe") -> Tokenizer:
+        """Learn a vocabulary of `size` pieces of words, or words, or of as many as the captions hold.
 
         Raises:
-            ConfigError: `size` is too small to hold every letter, or there is no text.
+            ConfigError: `size` is too small to hold every letter, there is no text, or no such kind.
         """
+        if kind not in get_args(Kind):
+            raise ConfigError(f"model.tokenizer must be one of {', '.join(get_args(Kind))}, not {kind}")
         lines = [cleaned for caption in captions if (cleaned := clean(caption))]
         try:
-            return cls(learn_pieces(lines, size))
+            return cls(learn_pieces(lines, size, kind))
         except RuntimeError as error:
             if largest := re.search(r"value <= (\d+)", str(error)):
-                return cls(learn_pieces(lines, int(largest[1])))
+                return cls(learn_pieces(lines, int(largest[1]), kind))
             least = re.search(r"required_chars. \d+ vs (\d+)", str(error))
             way_out = f"give at least {least[1]}" if least else "give captions and a size above 0"
             raise ConfigError(f"no vocabulary of {size} pieces can be learnt from the captions; {way_out}") from error
@@ -93,12 +98,12 @@ class Tokenizer:
         return [(text, places) for text, places in named if text]
 
 
-def learn_pieces(lines: list[str], size: int) -> bytes:
+def learn_pieces(lines: list[str], size: int, kind: Kind) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=model,
-        model_type="bpe",
+        model_type=kind,
         vocab_size=size,
         character_coverage=0.9999,
         normalization_rule_name="nmt_nfkc_cf",

@@ -31,7 +31,8 @@ SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
 
 def torch_runtime(path: Path) -> TorchRuntime:
     model, description = checkpoint.load(path)
-    return TorchRuntime(Backbone(description.backbone["name"], grid=description.backbone["grid"]), model)
+    fields = {name: value for name, value in description.backbone.items() if name != "identity"}
+    return TorchRuntime(Backbone(**fields), model)
 
 
 def onnx_runtime(folder: Path) -> Runtime:
@@ -64,6 +65,13 @@ def test_any_batch_and_any_length_is_said_as_in_torch(lengths: list[int], decodi
     for one, other in zip(reference.encode(media), exported.encode(media), strict=True):
         assert np.allclose(one, other, atol=1e-4)
     assert_same(said(exported, media, decoding), said(reference, media, decoding))
+
+
+def test_features_of_several_layers_are_exported(tmp_path: Path) -> None:
+    path = tiny.checkpoint(layers=(1,))
+    export(path, tmp_path / "bundle", name="tiny")
+    media, decoding = clips([3, 1]), Decoding(beam=2, max_tokens=12)
+    assert_same(said(onnx_runtime(tmp_path / "bundle"), media, decoding), said(torch_runtime(path), media, decoding))
 
 
 def test_longer_than_the_model_was_made_for() -> None:

@@ -53,6 +53,24 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@torch.inference_mode()
+def test_features_of_several_layers_stand_side_by_side(saved: Path) -> None:
+    """The last layer's as ever, then the others', each normalised."""
+    model = hf.AutoModel.from_pretrained(saved / "vit").eval()
+    first = model(pixel_values=normalised(PICTURES), output_hidden_states=True).hidden_states[1]
+    last, both = Backbone(str(saved / "vit")), Backbone(str(saved / "vit"), layers=[1])
+    assert both.width == 64 and both.positions == last.positions and both.identity != last.identity
+    found = both(PICTURES)
+    assert torch.equal(found[:, :, :32], last(PICTURES))
+    assert torch.allclose(found[:, :, 32:], torch.nn.functional.layer_norm(first, (32,)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("vit", 0), ("vit", 99), ("resnet", 2), ("compact", 1)])
+def test_layers_that_are_not_there_are_an_error(saved: Path, name: str, layer: int) -> None:
+    with pytest.raises(ConfigError, match=f"not {layer}"):
+        Backbone(str(saved / name), layers=[layer])
+
+
 def normalised(frames: torch.Tensor) -> torch.Tensor:
     """What `AutoImageProcessor` makes of pictures that have the right size."""
     mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])

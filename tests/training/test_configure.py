@@ -69,6 +69,8 @@ def test_an_unknown_field_is_named_with_those_there_are(override: str, named: st
         ("training.mirror=1", "training.mirror must be true or false, not 1"),
         ("training.learning_rate=fast", "training.learning_rate must be a number, not fast"),
         ("out=[a,b]", "out must be text, not ['a', 'b']"),
+        ("model.backbone.layers=8", "model.backbone.layers must be a list of whole numbers, not 8"),
+        ("model.backbone.layers=[a]", "model.backbone.layers must be a list of whole numbers, not ['a']"),
         ("seed=-1", "seed must be at least 0, not -1"),
         ("out=${nowhere}", "'nowhere' not found"),
         ("out=a=b", "out=a=b"),

@@ -95,14 +95,23 @@ class Backbone(nn.Module):
     shift: Tensor
     pooling: Tensor
 
-    def __init__(self, name: str, revision: str | None = None, positions: Positions = "both", grid: int = 7) -> None:
+    def __init__(
+        self,
+        name: str,
+        revision: str | None = None,
+        positions: Positions = "both",
+        grid: int = 7,
+        layers: Sequence[int] = (),
+    ) -> None:
         """Load by hub name or local folder.
 
         Args:
             positions: the class token, patches pooled to `grid` x `grid`, or both (the class token first).
+            layers: whose outputs, normalised, stand beside those of the last layer: what a classifier drops at its
+                end, a sentence may need. 1 is the first layer.
 
         Raises:
-            ConfigError: the name is neither a folder nor a model of the hub, or not a vision model.
+            ConfigError: the name is neither a folder nor a model of the hub, not a vision model, or without the layers.
         """
         super().__init__()
         if positions not in get_args(Positions):
@@ -113,13 +122,14 @@ class Backbone(nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.resize = resize_of(settings)
         self.kinds = positions
+        self.layers = list(layers)
         self.identity = {
             "name": Path(name).name if Path(name).is_dir() else name,
             "revision": revision or getattr(model.config, "_commit_hash", None),
             "sha256": weights_hash(self.model),
             "positions": positions,
             "grid": grid,
-        }
+        } | ({"layers": self.layers} if self.layers else {})
         self.mean, self.std, factor = normalisation_of(settings)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         self.register_buffer("scale", factor / std)
@@ -148,8 +158,20 @@ class Backbone(nn.Module):
     def hidden(self, frames: Tensor) -> Tensor:
         """Class and register tokens, if any, then patches: `[N, tokens, width]`."""
         pixels = frames.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        hidden: Tensor = self.model(pixel_values=pixels).last_hidden_state
-        return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+        if not self.layers:
+            hidden: Tensor = self.model(pixel_values=pixels).last_hidden_state
+            return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+        outputs = self.model(pixel_values=pixels, output_hidden_states=True)
+        last = outputs.last_hidden_state
+        between = getattr(outputs, "hidden_states", None) if last.ndim == 3 else None  # a map has layers of other sizes
+        between = between or ()
+        for layer in self.layers:
+            if not 0 < layer < len(between) or between[layer].shape != last.shape:
+                usable = [number for number, output in enumerate(between) if number and output.shape == last.shape]
+                raise ConfigError(f"backbone.layers must be among {usable}, the layers of this model, not {layer}")
+        width = (int(last.shape[-1]),)
+        inner = [functional.layer_norm(between[layer], width) for layer in self.layers]
+        return torch.cat([last, *inner], 2)
 
     def prefix(self, tokens: int) -> int:
         """How many tokens stand before the patches, which fill a square."""

@@ -39,7 +39,7 @@ from video_captioning.tokenizer import Tokenizer
 from video_captioning.training.module import CaptioningModule, Optimization
 
 LEAST = {"seed": 0, "training.batch_size": 1, "training.captions_per_clip": 1, "training.max_epochs": 1}
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of whole numbers"}
 
 
 class Describe(Callback):
@@ -116,7 +116,8 @@ def check_name(name: str, known: dict[str, Any]) -> None:
 def check_value(name: str, value: Any, default: Any) -> None:
     kind = type(default)
     kinds = (int, float) if kind is float else (kind,)
-    if default not in (None, "???") and type(value) not in kinds:
+    wrong = type(value) not in kinds or (kind is list and not all(type(one) is int for one in value))
+    if default not in (None, "???") and wrong:
         raise ConfigError(f"{name} must be {KINDS[kind]}, not {value}")
     if name in LEAST and value < LEAST[name]:
         raise ConfigError(f"{name} must be at least {LEAST[name]}, not {value}")
@@ -272,7 +273,8 @@ def obtain_tokenizer(out: Path, items: list[Item], config: DictConfig) -> Tokeni
     if config.training.initial is not None:
         tokenizer = Tokenizer(checkpoint.load(config.training.initial)[1].tokenizer)
     else:
-        tokenizer = Tokenizer.train((caption for item in items for caption in item.captions), config.model.vocabulary)
+        captions = (caption for item in items for caption in item.captions)
+        tokenizer = Tokenizer.train(captions, config.model.vocabulary, config.model.tokenizer)
     try:
         out.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
