@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,3 +167,22 @@ def test_a_result_is_replaced_whole(tmp_path: Path) -> None:
     deliver(a_report(what="all"), out)
     assert json.loads(out.read_text()) == {"benchmark": "some", "clips": 3, "tables": [[{"what": "all"}]]}
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.slow
+def test_scoring_is_measured_against_the_coco_tool(tmp_path: Path) -> None:
+    pytest.importorskip("pycocoevalcap")
+    if not shutil.which("java"):
+        pytest.skip("no Java")
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"1": ["a cat sits", "the cat"], "2": ["a dog runs"], "3": ["a dog", "two dogs"]}))
+    found = tmp_path / "found.json"
+    result = benchmark("metrics", "--captions", captions, "--repeat", 1, "--json", found)
+    assert result.returncode == 0, result.stderr
+    written = json.loads(found.read_text())
+    assert (written["captions"], written["references"], written["cores"]) == (3, 5, 1)
+    stages, [reward], [memory] = written["tables"]
+    assert [row["stage"] for row in stages] == ["tokenizer", "BLEU", "ROUGE-L", "CIDEr-D", "all"]
+    for row in stages:
+        assert row["times as fast"] == pytest.approx(row["COCO tool, s"] / row["vidcap, s"])
+    assert reward["captions/s"] > 0 and memory["MB"] > 0
