@@ -54,7 +54,7 @@ def test_whole_words_and_only_the_most_frequent() -> None:
     tokenizer = Tokenizer.train([*CAPTIONS, "a dog"], 6, "word")
     assert [tokenizer.piece(token) for token in range(len(tokenizer))][4:] == ["\u2581a", "\u2581the"]
     assert tokenizer.encode("a dog by the sea") == [4, tokenizer.unk, 5, tokenizer.unk]
-    with pytest.raises(ConfigError, match="model.tokenizer must be one of bpe, word"):
+    with pytest.raises(ConfigError, match="must be one of bpe, word"):
         Tokenizer.train(CAPTIONS, 100, "letters")  # type: ignore[arg-type]
 
 

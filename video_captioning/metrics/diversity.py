@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from video_captioning.metrics.ngrams import Tokens
 
@@ -50,7 +51,7 @@ class Diversity:
         for caption, times in self._captions.items():
             for _ in range(times):
                 words.update(caption)
-                pairs.update(zip(caption, caption[1:], strict=False))
+                pairs.update(pairwise(caption))
         count = self._captions.total()
         (most, times), *_ = self._captions.most_common(1)
         novel = sum(number for caption, number in self._captions.items() if caption not in self._known)
