@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import MakeClip
 
 import video_captioning
+from tests.conftest import MakeClip
 from video_captioning.bundle import locate
 from video_captioning.cli import COMMANDS, vidcap
 from video_captioning.cli.extras import needs

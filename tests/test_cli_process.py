@@ -15,10 +15,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import MakeClip
 from PIL import Image
 
 import video_captioning
+from tests.conftest import MakeClip
 from video_captioning.errors import printable
 
 COMMAND = [sys.executable, "-m", "video_captioning", "caption"]

@@ -12,11 +12,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import MakeClip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import MakeClip
 from video_captioning.errors import ConfigError, MediaError
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.media import EXTENSIONS

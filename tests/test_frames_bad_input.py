@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import MakeClip
 from PIL import Image
 
+from tests.conftest import MakeClip
 from video_captioning.errors import (
     MediaError,
     MissingFileError,
