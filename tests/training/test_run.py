@@ -69,7 +69,8 @@ def test_a_checkpoint_describes_itself(run: Run) -> None:
     backbone = Backbone(str(tiny.backbone()), grid=2)
     assert description.kind == "advanced"
     assert description.backbone == {
-        "name": str(tiny.backbone()), "revision": None, "positions": "both", "grid": 2, "identity": backbone.identity
+        "name": str(tiny.backbone()), "revision": None, "positions": "both", "grid": 2, "layers": [],
+        "identity": backbone.identity,
     }  # fmt: skip
     assert description.sampling == {"fps": 2.0, "max_frames": 8, "frames": None, "keyframes": False}
     assert description.config["training"]["warmup"] == 0.5
