@@ -38,7 +38,7 @@ from video_captioning.training.distillation_data import (
     weights,
 )
 
-CAPTIONS = ([["a red ball", "the sea"], ["two dogs run"], []] * 7)[:20]
+CAPTIONS: list[list[str]] = [["a red ball", "the sea"], ["two dogs run"], *[[]] * 18]
 CONFIG = Distillation(steps=4, batch_size=4, warmup=1, sizes=(64, 96), held_out=5, interval=2, crops=2, decay=0.5)
 EQUAL = np.ones(20)
 
@@ -221,7 +221,7 @@ def test_the_student_learns_and_becomes_a_backbone(
     stored: Path, taught: Path, teacher: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distillation, "SMALLEST_SHARE", 2)  # two processes, where there are two cores
-    config = replace(CONFIG, steps=120, interval=120, ema=0.9)
+    config = replace(CONFIG, steps=60, interval=60, ema=0.9)
     checkpoint = distil(stored, taught, CAPTIONS, EQUAL, decoder, tmp_path / "run", config)
     save_student(checkpoint, tmp_path / "student", 96)
     student, original = Backbone(str(tmp_path / "student"), grid=3), Backbone(str(teacher), grid=3)
@@ -230,4 +230,4 @@ def test_the_student_learns_and_becomes_a_backbone(
     said, wanted = student(small), original(learned)
     assert said.shape == wanted.shape
     error = (said - wanted).square().mean((0, 1))
-    assert error.mean() < wanted.flatten(0, 1).var(0).mean(), "closer than always saying the mean"
+    assert error.mean() < 0.8 * wanted.flatten(0, 1).var(0).mean(), "closer than always saying the mean"
