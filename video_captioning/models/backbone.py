@@ -123,18 +123,19 @@ class Backbone(nn.Module):
         self.resize = resize_of(settings)
         self.kinds = positions
         self.layers = list(layers)
+        side = self.resize["size"]
+        self.check_layers(torch.zeros(1, 3, side, side))
         self.identity = {
             "name": Path(name).name if Path(name).is_dir() else name,
             "revision": revision or getattr(model.config, "_commit_hash", None),
             "sha256": weights_hash(self.model),
             "positions": positions,
             "grid": grid,
-        } | ({"layers": self.layers} if self.layers else {})
+        } | ({"layers": self.layers} if self.layers else {})  # else as before there were any: stores keep their keys
         self.mean, self.std, factor = normalisation_of(settings)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         self.register_buffer("scale", factor / std)
         self.register_buffer("shift", -mean / std)
-        side = self.resize["size"]
         with torch.inference_mode():
             hidden = self.hidden(torch.zeros(1, side, side, 3, dtype=torch.uint8))
         patches = hidden.shape[1] - self.prefix(hidden.shape[1])
@@ -158,20 +159,30 @@ class Backbone(nn.Module):
     def hidden(self, frames: Tensor) -> Tensor:
         """Class and register tokens, if any, then patches: `[N, tokens, width]`."""
         pixels = frames.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        outputs = self.model(pixel_values=pixels, output_hidden_states=bool(self.layers))
+        hidden: Tensor = outputs.last_hidden_state
+        if hidden.ndim == 4:
+            hidden = hidden.flatten(2).transpose(1, 2)
         if not self.layers:
-            hidden: Tensor = self.model(pixel_values=pixels).last_hidden_state
-            return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+            return hidden
+        width = (int(hidden.shape[2]),)  # a number: export would take the shape for an unknown
+        return torch.cat(
+            [hidden, *(functional.layer_norm(outputs.hidden_states[layer], width) for layer in self.layers)], 2
+        )
+
+    @torch.inference_mode()
+    def check_layers(self, pixels: Tensor) -> None:
+        """Raises ConfigError for a layer that the model has not, or whose places are not those of the last."""
+        if not self.layers:
+            return
         outputs = self.model(pixel_values=pixels, output_hidden_states=True)
-        last = outputs.last_hidden_state
-        between = getattr(outputs, "hidden_states", None) if last.ndim == 3 else None  # a map has layers of other sizes
-        between = between or ()
+        last, between = outputs.last_hidden_state, getattr(outputs, "hidden_states", None) or ()
+        usable = [number for number, output in enumerate(between) if number and output.shape == last.shape]
+        if last.ndim != 3:  # a map, whose layers differ in size
+            usable = []
         for layer in self.layers:
-            if not 0 < layer < len(between) or between[layer].shape != last.shape:
-                usable = [number for number, output in enumerate(between) if number and output.shape == last.shape]
+            if layer not in usable:
                 raise ConfigError(f"backbone.layers must be among {usable}, the layers of this model, not {layer}")
-        width = (int(last.shape[-1]),)
-        inner = [functional.layer_norm(between[layer], width) for layer in self.layers]
-        return torch.cat([last, *inner], 2)
 
     def prefix(self, tokens: int) -> int:
         """How many tokens stand before the patches, which fill a square."""
