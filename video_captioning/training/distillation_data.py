@@ -83,7 +83,9 @@ def crop(pixels: np.ndarray, picture: int, number: int) -> Tensor:
     if rng.random() >= MIXED:
         return part
     other = int(rng.integers(len(pixels)))
-    return views.paste(part, views.crop(pixels[(other + (other % HELD_OUT == 0)) % len(pixels)], rng), rng)
+    if other % HELD_OUT == 0:  # the next one instead
+        other = (other + 1) % len(pixels)
+    return views.paste(part, views.crop(pixels[other], rng), rng)
 
 
 def teach(pictures: Path, teacher: Path, crops: int, out: Path) -> None:
