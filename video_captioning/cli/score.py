@@ -78,9 +78,8 @@ def score(
     if known:
         options["known"] = [caption for captions in files.read_captions(known).values() for caption in captions]
     chosen = {path: {name: captions[name] for name in ids} for path, captions in said.items()}
-    for path, captions in chosen.items():
-        warn_of_empty(path, captions)
     systems = {str(path): measure(wanted, captions, **options) for path, captions in chosen.items()}
+    warn_of_empty(systems)
     chances = compare(*systems.values()) if len(systems) == 2 else {}
     deliver(FORMS[form](systems, chances), output)
     if per_item:
@@ -123,14 +122,11 @@ def tell_where_weights_come_from(idf: Path | None, count: int) -> None:
         complain(f"note: CIDEr-D has its weights of words from these {count} ids: comparable on this very set alone")
 
 
-def warn_of_empty(path: Path, captions: Mapping[str, str]) -> None:
-    from video_captioning.metrics.tokenization import tokenize
-
-    empty = [name for name, caption in captions.items() if not tokenize(caption)]
-    if empty:
-        complain(
-            f"warning: {path}: {len(empty)} captions without a word are scored as such, such as that of {empty[0]}"
-        )
+def warn_of_empty(systems: Mapping[str, Scores]) -> None:
+    for path, scores in systems.items():
+        if empty := scores.empty:
+            some = f"{len(empty)} captions without a word are scored as such, such as that of {empty[0]}"
+            complain(f"warning: {path}: {some}")
 
 
 def deliver(text: str, output: Path | None) -> None:

@@ -9,11 +9,9 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from video_captioning.metrics.intervals import Floats, mean, segment_statistics
 from video_captioning.metrics.ngrams import LONGEST, Entries, Ints, Numbering, Tokens
-
-Floats = NDArray[np.float64]
 
 SIGMA = 6.0
 """Of the penalty on a difference in length; the tool takes the number of bigrams for the length."""
@@ -161,14 +159,11 @@ class Cider:
 
     @property
     def statistics(self) -> Floats:
-        """The score of each hypothesis and 1, `[N, 2]`: their sums give the mean."""
-        segments = self.compute().segments
-        return np.column_stack([segments, np.ones(len(segments))])
+        return segment_statistics(self.compute().segments)
 
     @staticmethod
     def formula(sums: Floats) -> Floats:
-        """Statistics, or sums of them, `[..., 2]` → the score `[..., 1]`."""
-        return sums[..., :1] / sums[..., 1:]
+        return mean(sums)
 
     def compute(self) -> CiderScore:
         consensus = Consensus(self._references, self._frequency)

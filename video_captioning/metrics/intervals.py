@@ -5,7 +5,7 @@ A corpus score is a formula of sums of statistics over hypotheses, so that a res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,16 @@ Formula = Callable[[Floats], Floats]
 """Sums of statistics `[..., K]` → scores `[..., S]`."""
 
 BLOCK = 2**22  # numbers held at once
+
+
+def segment_statistics(segments: Sequence[float] | Floats) -> Floats:
+    """The statistics of a metric that is the mean of its segments: each segment's score and 1, `[N, 2]`."""
+    return np.column_stack([segments, np.ones(len(segments))])
+
+
+def mean(sums: Floats) -> Floats:
+    """The formula of such a metric: statistics, or sums of them, `[..., 2]` → the score `[..., 1]`."""
+    return sums[..., :1] / sums[..., 1:]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from video_captioning.metrics.intervals import mean, segment_statistics
 from video_captioning.metrics.ngrams import Tokens
 
 BETA = 1.2
@@ -43,13 +44,11 @@ class Rouge:
 
     @property
     def statistics(self) -> NDArray[np.float64]:
-        """The score of each hypothesis and 1, `[N, 2]`: their sums give the mean."""
-        return np.column_stack([self._segments, np.ones(len(self._segments))])
+        return segment_statistics(self._segments)
 
     @staticmethod
     def formula(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Statistics, or sums of them, `[..., 2]` → the score `[..., 1]`."""
-        return sums[..., :1] / sums[..., 1:]
+        return mean(sums)
 
     def compute(self) -> RougeScore:
         segments = np.array(self._segments)

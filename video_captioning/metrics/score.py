@@ -58,6 +58,8 @@ class Scores:
     segments: dict[str, Floats]
     """Scores of each caption, in the order of `ids`."""
     diversity: DiversityScore
+    empty: tuple[str, ...]
+    """Ids whose caption has no word."""
     statistics: dict[type[Any], Floats]
     """What each metric is a formula of, `[N, K]`."""
 
@@ -79,7 +81,7 @@ def score(
     frequency: DocumentFrequency | None = None,
     known: Collection[str] = (),
 ) -> Scores:
-    """Score the caption of every id of `hypotheses`, of which each has references.
+    """Score the caption of every id of `hypotheses`, at least one, of which each has references.
 
     Args:
         metrics: those of NAMES that are wanted.
@@ -106,7 +108,8 @@ def score(
         intervals |= dict(zip(names, bootstrap(statistics[kind], kind.formula), strict=True))
         segments |= dict(zip(names, kind.formula(statistics[kind]).T, strict=True))
     varied = diversity(said, [tokenize(caption) for caption in known])
-    return Scores(tuple(hypotheses), scores, intervals, segments, varied, statistics)
+    empty = tuple(name for name, tokens in zip(hypotheses, said, strict=True) if not tokens)
+    return Scores(tuple(hypotheses), scores, intervals, segments, varied, empty, statistics)
 
 
 def divide(tokens: Tokens) -> list[str]:

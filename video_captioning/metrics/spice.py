@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from video_captioning.errors import VidcapError
+from video_captioning.metrics.intervals import mean, segment_statistics
 from video_captioning.metrics.ngrams import Tokens
 
 MODELS = "stanford-corenlp-3.6.0-models.jar"
@@ -50,10 +51,8 @@ class Spice:
             _, found = Tool().compute_score(self._references, self._hypotheses)
         except (OSError, subprocess.CalledProcessError) as error:
             raise VidcapError(f"SPICE failed in Java ({error}); leave out --spice or use Java 8") from error
-        segments = [scores["All"]["f"] for scores in found]
-        return np.column_stack([segments, np.ones(len(segments))])
+        return segment_statistics([scores["All"]["f"] for scores in found])
 
     @staticmethod
     def formula(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Statistics, or sums of them, `[..., 2]` → the score `[..., 1]`."""
-        return sums[..., :1] / sums[..., 1:]
+        return mean(sums)

@@ -25,8 +25,9 @@ def table(systems: Systems, chances: Chances) -> str:
         cells = [with_interval(scores, name) for scores in systems.values()]
         grid.add_row(name, *cells, *([chance(chances[name])] if chances else []))
     grid.add_section()
-    for name in next(iter(varied(systems))):
-        grid.add_row(name, *(of[name] for of in varied(systems)))
+    rows = [varied(scores) for scores in systems.values()]
+    for name in rows[0]:
+        grid.add_row(name, *(row[name] for row in rows))
     console = Console(markup=False, highlight=False, width=200)
     with console.capture() as captured:
         console.print(grid)
@@ -42,21 +43,18 @@ def chance(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def varied(systems: Systems) -> list[dict[str, str]]:
+def varied(scores: Scores) -> dict[str, str]:
     """Diversity in words."""
-    rows = []
-    for scores in systems.values():
-        found = scores.diversity
-        row = {
-            "captions": str(len(scores.ids)),
-            "words a caption": f"{found.words:.1f}",
-            "vocabulary": str(found.vocabulary),
-            "distinct-1, distinct-2": f"{found.distinct_1:.3f}, {found.distinct_2:.3f}",
-            "distinct captions": f"{found.distinct:.1%}",
-            "most repeated": f"{found.repeated:.1%}: {found.most_repeated}",
-        }
-        rows.append(row | ({"novel captions": f"{found.novel:.1%}"} if found.novel is not None else {}))
-    return rows
+    found = scores.diversity
+    row = {
+        "captions": str(len(scores.ids)),
+        "words a caption": f"{found.words:.1f}",
+        "vocabulary": str(found.vocabulary),
+        "distinct-1, distinct-2": f"{found.distinct_1:.3f}, {found.distinct_2:.3f}",
+        "distinct captions": f"{found.distinct:.1%}",
+        "most repeated": f"{found.repeated:.1%}: {found.most_repeated}",
+    }
+    return row | ({"novel captions": f"{found.novel:.1%}"} if found.novel is not None else {})
 
 
 def as_json(systems: Systems, chances: Chances) -> str:
