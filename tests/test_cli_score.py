@@ -55,7 +55,7 @@ def test_the_table_has_every_metric_with_its_interval(write: Write) -> None:
     assert result.exit_code == 0, result.output
     found = score(REFERENCES, HYPOTHESES)
     rows = {line.split("  ")[0].strip(): line for line in result.stdout.splitlines() if line.strip()}
-    assert list(found.scores) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
+    assert list(found.scores) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D"]
     for name, value in found.scores.items():
         interval = found.intervals[name]
         assert f"{value:.4f}  [{interval.low:.4f}, {interval.high:.4f}]" in rows[name]

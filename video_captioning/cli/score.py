@@ -53,7 +53,7 @@ def score(
     known: Path | None,
     spice: bool,
 ) -> None:
-    """Score captions: BLEU, ROUGE-L and CIDEr-D with 95% intervals, and how varied they are.
+    """Score captions: BLEU, METEOR, ROUGE-L and CIDEr-D with 95% intervals, and how varied they are.
 
     REFERENCES holds the sentences of people for each id, HYPOTHESES one caption
     an id: JSON, JSON lines or TSV, as the COCO caption tool, MSR-VTT, listings
@@ -104,14 +104,18 @@ def shared_ids(files: Mapping[Path, Mapping[str, Any]], common: bool) -> list[st
 
 def available(spice: bool) -> list[type[Any]]:
     """The metrics that can be had here; it is said which cannot."""
+    from video_captioning.metrics import meteor
+    from video_captioning.metrics import spice as java
     from video_captioning.metrics.score import USUAL
-    from video_captioning.metrics.spice import Spice, why_not
 
     found: list[type[Any]] = [*USUAL]
-    if spice and (reason := why_not()):
+    if reason := meteor.why_not():
+        complain(f"note: METEOR is left out, {reason}")
+        found.remove(meteor.Meteor)
+    if spice and (reason := java.why_not()):
         complain(f"note: SPICE is left out, {reason}")
     elif spice:
-        found.append(Spice)
+        found.append(java.Spice)
     return found
 
 

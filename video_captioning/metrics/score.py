@@ -13,6 +13,7 @@ from video_captioning.metrics.bleu import Bleu
 from video_captioning.metrics.cider import Cider, DocumentFrequency, document_frequency
 from video_captioning.metrics.diversity import DiversityScore, diversity
 from video_captioning.metrics.intervals import Interval, bootstrap, significance
+from video_captioning.metrics.meteor import Meteor
 from video_captioning.metrics.ngrams import Tokens
 from video_captioning.metrics.rouge import Rouge
 from video_captioning.metrics.spice import Spice
@@ -24,13 +25,14 @@ Hypotheses = Mapping[str, str]
 
 NAMES = {
     Bleu: ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"),
+    Meteor: ("METEOR",),
     Rouge: ("ROUGE-L",),
     Cider: ("CIDEr-D",),
     Spice: ("SPICE",),
 }
 """What each metric gives, in the order in which the COCO caption tool prints it."""
-USUAL = Bleu, Rouge, Cider
-"""Those without Java."""
+USUAL = Bleu, Meteor, Rouge, Cider
+"""Those without Java. METEOR needs the optional part 'metrics'."""
 
 
 class Metric(Protocol):
@@ -89,7 +91,7 @@ def score(
         known: captions that are not novel.
 
     Raises:
-        VidcapError: SPICE is wanted and fails.
+        VidcapError: SPICE is wanted and fails, or METEOR and its tables cannot be had.
     """
     said = [tokenize(caption) for caption in hypotheses.values()]
     wanted = [[tokenize(reference) for reference in references[name]] for name in hypotheses]

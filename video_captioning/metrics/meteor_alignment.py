@@ -1,0 +1,104 @@
+"""Which of all possible matches between two sentences METEOR takes (Denkowski & Lavie 2011, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+BEAM = 40
+"""Partial alignments kept at each word."""
+WEIGHTS = 1.0, 0.6, 0.8, 0.6
+"""Of a match by matcher; words times weight are rounded down on each side, so that a lone stem counts nothing."""
+
+
+class Match(NamedTuple):
+    """Neighbouring words of the hypothesis that match neighbouring words of the reference."""
+
+    start: int
+    length: int
+    other: int
+    """Where it starts in the reference."""
+    span: int
+    """How many words of the reference."""
+    matcher: int
+    """0 exact, 1 stem, 2 synonym, 3 paraphrase."""
+
+
+class _Path(NamedTuple):
+    """A partial alignment; the smaller, the better."""
+
+    covered: int
+    """Weighted words of both sentences, negative."""
+    chunks: int
+    distance: int
+    used: int
+    """Words of the reference as bits."""
+    reached: int
+    """First word of the hypothesis that is free."""
+    last: int
+    """Word of the reference after the last match; -1 where a word of the hypothesis was left out since."""
+    chosen: tuple[Match, ...]
+
+
+def resolve(matches: Sequence[Match], hypothesis_length: int, reference_length: int) -> list[Match]:
+    """Choose matches that share no word: most words covered, then fewest chunks, then least moved.
+
+    Args:
+        matches: all of them, in the order of `start`. One that two matchers find, or a paraphrase that the table lists
+            both ways, stands there as often: a match is certain where no other, the same one included, shares a word.
+    """
+    hypothesis, reference = [0] * hypothesis_length, [0] * reference_length
+    for start, length, other, span, _ in matches:
+        for place in range(start, start + length):
+            hypothesis[place] += 1
+        for place in range(other, other + span):
+            reference[place] += 1
+    certain = [match for match in matches if _alone(match, hypothesis, reference)]
+    if len(certain) == len(matches):
+        return certain
+    blocked = sum(((1 << match.span) - 1) << match.other for match in certain)
+    at: list[list[Match]] = [[] for _ in hypothesis]
+    for match in matches:
+        at[match.start].append(match)
+    surely = {match.start: match for match in certain}
+    return list(_search(at, surely, blocked).chosen)
+
+
+def _alone(match: Match, hypothesis: Sequence[int], reference: Sequence[int]) -> bool:
+    start, length, other, span, _ = match
+    return max(hypothesis[start : start + length]) == 1 == max(reference[other : other + span])
+
+
+def _search(at: Sequence[Sequence[Match]], certain: dict[int, Match], blocked: int) -> _Path:
+    paths = [_Path(0, 0, 0, blocked, 0, -1, ())]
+    for place, options in enumerate(at):
+        grown: list[_Path] = []
+        for path in paths:
+            if path.reached > place:
+                grown.append(path)
+                continue
+            if place in certain:
+                grown.append(_take(path, certain[place], 0))
+                continue
+            for match in options:
+                bits = ((1 << match.span) - 1) << match.other
+                if not path.used & bits:
+                    grown.append(_take(path, match, bits))
+            grown.append(path._replace(reached=place + 1, last=-1))
+        grown.sort(key=lambda path: path[:3])
+        paths = grown[:BEAM]
+    return paths[0]
+
+
+def _take(path: _Path, match: Match, bits: int) -> _Path:
+    start, length, other, span, matcher = match
+    covered = int(length * WEIGHTS[matcher]) + int(span * WEIGHTS[matcher])
+    return _Path(
+        path.covered - covered,
+        path.chunks + (path.last != other),
+        path.distance + abs(start - other),
+        path.used | bits,
+        start + length,
+        other + span,
+        (*path.chosen, match),
+    )
