@@ -1,4 +1,9 @@
-"""Which of all possible matches between two sentences METEOR takes (Denkowski & Lavie 2011, section 2.1)."""
+"""Which of all possible matches between two sentences METEOR takes (Denkowski & Lavie 2011, section 2.1).
+
+Most covered words, then fewest chunks, then the smallest sum of distances, by a beam search over the words of the
+reference. What the jar sums, found out by asking it, is not the distances of the matches that are taken: a match adds
+its distance to the alternatives at the same word that are tried after it, and to leaving the word out.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +35,15 @@ class _Path(NamedTuple):
     covered: int
     """Weighted words of both sentences, negative."""
     chunks: int
+    """That have ended."""
     distance: int
+    """See above."""
     used: int
-    """Words of the reference as bits."""
+    """Words of the hypothesis as bits."""
     reached: int
-    """First word of the hypothesis that is free."""
+    """First word of the reference that is free."""
     last: int
-    """Word of the reference after the last match; -1 where a word of the hypothesis was left out since."""
+    """Word of the hypothesis after the last match; -1 where a word of the reference was left out since."""
     chosen: tuple[Match, ...]
 
 
@@ -56,11 +63,11 @@ def resolve(matches: Sequence[Match], hypothesis_length: int, reference_length: 
     certain = [match for match in matches if _alone(match, hypothesis, reference)]
     if len(certain) == len(matches):
         return certain
-    blocked = sum(((1 << match.span) - 1) << match.other for match in certain)
-    at: list[list[Match]] = [[] for _ in hypothesis]
+    blocked = sum(((1 << match.length) - 1) << match.start for match in certain)
+    at: list[list[Match]] = [[] for _ in reference]
     for match in matches:
-        at[match.start].append(match)
-    surely = {match.start: match for match in certain}
+        at[match.other].append(match)
+    surely = {match.other: match for match in certain}
     return list(_search(at, surely, blocked).chosen)
 
 
@@ -76,29 +83,42 @@ def _search(at: Sequence[Sequence[Match]], certain: dict[int, Match], blocked: i
         for path in paths:
             if path.reached > place:
                 grown.append(path)
-                continue
-            if place in certain:
-                grown.append(_take(path, certain[place], 0))
-                continue
-            for match in options:
-                bits = ((1 << match.span) - 1) << match.other
-                if not path.used & bits:
-                    grown.append(_take(path, match, bits))
-            grown.append(path._replace(reached=place + 1, last=-1))
-        grown.sort(key=lambda path: path[:3])
+            elif place in certain:
+                grown.append(_take(path, certain[place], path.distance, 0))
+            else:
+                grown += _alternatives(path, place, options)
+        grown.sort(key=_rank)
         paths = grown[:BEAM]
-    return paths[0]
+    return min((path._replace(chunks=path.chunks + (path.last >= 0)) for path in paths), key=_rank)
 
 
-def _take(path: _Path, match: Match, bits: int) -> _Path:
+def _rank(path: _Path) -> tuple[int, int, int]:
+    return path[:3]
+
+
+def _alternatives(path: _Path, place: int, options: Sequence[Match]) -> list[_Path]:
+    """The path with each of the matches at a word, and without."""
+    found = []
+    distance = path.distance
+    for match in options:
+        bits = ((1 << match.length) - 1) << match.start
+        if not path.used & bits:
+            found.append(_take(path, match, distance, bits))
+            distance += abs(match.start - place)
+    chunks = path.chunks + (path.last >= 0)
+    found.append(path._replace(chunks=chunks, distance=distance, reached=place + 1, last=-1))
+    return found
+
+
+def _take(path: _Path, match: Match, distance: int, bits: int) -> _Path:
     start, length, other, span, matcher = match
     covered = int(length * WEIGHTS[matcher]) + int(span * WEIGHTS[matcher])
     return _Path(
         path.covered - covered,
-        path.chunks + (path.last != other),
-        path.distance + abs(start - other),
+        path.chunks + (path.last >= 0 and path.last != start),
+        distance,
         path.used | bits,
-        start + length,
         other + span,
+        start + length,
         (*path.chosen, match),
     )
