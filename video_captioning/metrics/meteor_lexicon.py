@@ -41,7 +41,7 @@ class Lexicon:
     def __init__(self, tables: Tables) -> None:
         """Raises MissingExtraError where there is no stemmer."""
         try:
-            from snowballstemmer import stemmer
+            from snowballstemmer.english_stemmer import EnglishStemmer  # not PyStemmer, whatever is installed
         except ImportError as error:
             raise MissingExtraError("METEOR", "metrics") from error
         self.function = frozenset(tables.function.split())
@@ -53,7 +53,9 @@ class Lexicon:
             for form in forms:
                 self._bases.setdefault(form, []).append(base)
         self._paraphrases = Paraphrases(tables)
-        self.stem = lru_cache(maxsize=1 << 16)(stemmer("english").stemWord)
+        self._stemmer = EnglishStemmer()
+        self.code = lru_cache(maxsize=1 << 16)(code)
+        self.stem = lru_cache(maxsize=1 << 16)(self._stem)
         self.synsets = lru_cache(maxsize=1 << 16)(self._synsets)
 
     def normalize(self, tokens: Tokens) -> list[str]:
@@ -69,6 +71,9 @@ class Lexicon:
                 if alike := same(word):
                     found += [Match(start, 1, place, 1, matcher) for start, matcher in alike]
         return spans
+
+    def _stem(self, word: str) -> int:
+        return code(self._stemmer.stemWord(word))
 
     def _synsets(self, word: str) -> frozenset[int]:
         """Of the word itself and of the word that it is a form of."""
@@ -96,10 +101,16 @@ class _Alike:
 
     def __init__(self, lexicon: Lexicon, sentence: Tokens) -> None:
         self._lexicon = lexicon
+        self._same: dict[int, list[int]] = {}
         self._places: dict[str, list[int]] = {}
         for place, word in enumerate(sentence):
+            self._same.setdefault(lexicon.code(word), []).append(place)
             self._places.setdefault(word, []).append(place)
-        self._words = [(word, lexicon.stem(word), lexicon.synsets(word)) for word in self._places]
+        self._initials: dict[str, list[str]] = {}
+        for word in self._places:
+            self._initials.setdefault(initial(word), []).append(word)
+        self._synsets = [(word, synsets) for word in self._places if (synsets := lexicon.synsets(word))]
+        self._all_synsets = frozenset[int]().union(*(synsets for _, synsets in self._synsets))
         self._known: dict[str, list[tuple[int, int]]] = {}
 
     def __call__(self, word: str) -> list[tuple[int, int]]:
@@ -109,16 +120,34 @@ class _Alike:
         return known
 
     def _find(self, word: str) -> list[tuple[int, int]]:
-        found = [(place, EXACT) for place in self._places.get(word, ())]
-        stem, synsets = self._lexicon.stem(word), self._lexicon.synsets(word)
-        for other, other_stem, others in self._words:
-            if other == word:
-                continue
-            if other_stem == stem:
+        code, stem = self._lexicon.code, self._lexicon.stem
+        own = code(word)
+        found = [(place, EXACT) for place in self._same.get(own, ())]
+        first = initial(word)  # stemming is slow
+        for other in [*self._initials.get(first, ()), *self._initials.get("", ())] if first else self._places:
+            if code(other) != own and stem(other) == stem(word):
                 found += [(place, STEM) for place in self._places[other]]
-            if not synsets.isdisjoint(others):
+        synsets = self._lexicon.synsets(word)
+        if self._all_synsets.isdisjoint(synsets):
+            return found
+        for other, others in self._synsets:
+            if code(other) != own and not synsets.isdisjoint(others):
                 found += [(place, SYNONYM) for place in self._places[other]]
         return found
+
+
+def code(word: str) -> int:
+    """What the jar compares words by: Java's hash of a string, which has "f1" equal "do"."""
+    found = 0
+    units = word.encode("utf-16-le", "surrogatepass")
+    for low, high in zip(units[::2], units[1::2], strict=True):
+        found = (31 * found + low + (high << 8)) & 0xFFFFFFFF
+    return found
+
+
+def initial(word: str) -> str:
+    """What two words with one stem have in common; nothing where codes may be equal by chance."""
+    return word[:1] if word.isascii() and word.isalpha() else ""
 
 
 class Paraphrases:
@@ -134,21 +163,22 @@ class Paraphrases:
     def matches(self, hypothesis: Tokens, references: Sequence[Tokens]) -> list[list[Match]]:
         """Matches with each reference; a pair that the table lists both ways stands there twice."""
         found: list[list[Match]] = [[] for _ in references]
-        starts, lengths, nodes = self._phrases([hypothesis])
-        others, spans, other_nodes = self._phrases(references)
-        if not len(nodes) or not len(other_nodes):
+        places, lengths, nodes = self._phrases([hypothesis, *references])
+        own = places < len(hypothesis)
+        starts, said = places[own].tolist(), lengths[own].tolist()
+        others, spans, other_nodes = places[~own] - len(hypothesis), lengths[~own], nodes[~own]
+        if not len(starts) or not len(others):
             return found
-        pairs = self._pairs(nodes, other_nodes)
+        pairs = self._pairs(nodes[own], other_nodes)
         if not pairs:
             return found
         firsts = np.cumsum([0, *map(len, references)])
         chosen = np.flatnonzero(self._marked(list(pairs), other_nodes))
         owners = np.searchsorted(firsts, others[chosen], "right") - 1
-        places = others[chosen] - firsts[owners]
-        where = [owners, places, spans[chosen], other_nodes[chosen]]
+        where = [owners, others[chosen] - firsts[owners], spans[chosen], other_nodes[chosen]]
         for owner, place, span, node in zip(*(values.tolist() for values in where), strict=True):
             for phrase, twice in pairs[node]:
-                match = Match(int(starts[phrase]), int(lengths[phrase]), place, span, PARAPHRASE)
+                match = Match(starts[phrase], said[phrase], place, span, PARAPHRASE)
                 found[owner] += [match, match] if twice else [match]
         return found
 
