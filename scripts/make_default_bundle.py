@@ -1,12 +1,15 @@
 """Make the embedded model from the shared data and the teacher's weights: one command, resumable.
 
     python -m scripts.make_default_bundle [--data ../shared/data] [--teacher ../shared/weights/vit-tiny-patch16-224]
+                                          [--further]
 
 1. A decoder learns captions on the teacher's features.
 2. The compact encoder learns the teacher's features from scratch, of every picture but Flickr8k dev's and of frames of
    the training clips; the decoder tells what in them matters to words.
 3. The decoder goes on with the student's features.
 4. Encoder and decoder become a bundle with int8 weights, compared with torch on the validation clips.
+
+With --further the encoder that is embedded now goes on learning (step 2) and its decoder stays as it is.
 
 Each step is left out when its result is there. Hours on two cores; a GPU is used where torch finds one.
 """
@@ -15,37 +18,84 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
+import torch
+from torch import Tensor
 
 from scripts.default_mixture import write_mixture
+from scripts.warm_start import read_back, with_backbone
 from video_captioning.data.items import read_folder
 from video_captioning.export.onnx import export
-from video_captioning.training import distillation, distillation_data
+from video_captioning.training import distillation, distillation_data, views
 from video_captioning.training.distillation import Distillation, save_student
 from video_captioning.training.run import train
 
 WORK = Path(".cache")
 BUNDLE = Path(__file__).resolve().parent.parent / "video_captioning" / "bundles" / "default"
+PICTURES, FEATURES = WORK / "distillation" / "pictures.bin", WORK / "distillation" / "features.bin"
+FURTHER = 1700
+"""Steps of further distillation."""
 COMMAND = "python -m scripts.make_default_bundle"
 
 
-def distil(data: Path, teacher: Path, decoder: Path) -> Path:
+def prepare(data: Path, teacher: Path, config: Distillation) -> None:
+    """What step 2 learns from."""
+    if not PICTURES.exists():
+        distillation_data.prepare(data, PICTURES)
+    if not FEATURES.exists():
+        distillation_data.teach(PICTURES, teacher, config.crops, FEATURES)
+
+
+def distil(data: Path, decoder: Path, config: Distillation, initial: Path | None = None) -> Path:
     """Step 2: the student as a Hugging Face model folder."""
-    folder, out = WORK / "distillation", WORK / "compact"
-    pictures, features = folder / "pictures.bin", folder / "features.bin"
-    config = Distillation()
-    if not pictures.exists():
-        distillation_data.prepare(data, pictures)
-    if not features.exists():
-        distillation_data.teach(pictures, teacher, config.crops, features)
+    out = WORK / "compact"
     if not out.exists():
         captions = [item.captions for item in distillation_data.captioned(data)]
-        weights = distillation_data.weights(data, len(distillation_data.load(pictures)))
-        last = distillation.distil(pictures, features, captions, weights, decoder, folder, config)
+        weights = distillation_data.weights(data, len(distillation_data.load(PICTURES)))
+        last = distillation.distil(PICTURES, FEATURES, captions, weights, decoder, PICTURES.parent, config, initial)
         save_student(last, out, config.sizes[-1])
     return out
+
+
+def from_scratch(data: Path, teacher: Path) -> Path:
+    """Steps 1 to 3; the checkpoint of encoder and decoder."""
+    write_mixture(data, WORK / "mixture")
+    first = fit("teacher", teacher, "training.max_epochs=8")
+    config = Distillation()
+    prepare(data, teacher, config)
+    student = distil(data, first, config)
+    return fit(
+        "student",
+        student,
+        f"training.initial={first}",
+        "training.max_epochs=3",
+        "training.learning_rate=4e-4",
+        "training.warmup=0.03",
+    )
+
+
+def further(data: Path, teacher: Path) -> Path:
+    """Step 2 from the embedded encoder on; the checkpoint of encoder and decoder."""
+    config = Distillation(steps=FURTHER)
+    prepare(data, teacher, config)
+    start = WORK / "embedded"
+    encoder, decoder = start / "encoder", start / "decoder.ckpt"
+    if not decoder.exists():
+        read_back(BUNDLE, some_views(config), start)
+    return with_backbone(decoder, distil(data, decoder, config, encoder), start / "last.ckpt")
+
+
+def some_views(config: Distillation) -> Iterator[Tensor]:
+    """Batches of crops in other colours, from which batch normalisation can take its statistics."""
+    pixels, rng = distillation_data.load(PICTURES), np.random.default_rng(config.seed)
+    for _ in range(8):
+        chosen = zip(rng.integers(len(pixels), size=64), rng.integers(config.crops, size=64), strict=True)
+        crops = torch.cat([distillation_data.crop(pixels, int(picture), int(number)) for picture, number in chosen])
+        yield views.recolour(views.shrink(crops, config.sizes[-1]), rng)
 
 
 def fit(name: str, backbone: Path, *overrides: str) -> Path:
@@ -75,23 +125,16 @@ def fit(name: str, backbone: Path, *overrides: str) -> Path:
     default="../shared/weights/vit-tiny-patch16-224",
     show_default=True,
 )
-def main(data: Path, teacher: Path) -> None:
+@click.option("further_", "--further", is_flag=True, help="Go on from the embedded encoder.")
+def main(data: Path, teacher: Path, further_: bool) -> None:
     """Make video_captioning/bundles/default anew."""
-    write_mixture(data, WORK / "mixture")
-    first = fit("teacher", teacher, "training.max_epochs=8")
-    student = distil(data, teacher, first)
-    last = fit(
-        "student",
-        student,
-        f"training.initial={first}",
-        "training.max_epochs=3",
-        "training.learning_rate=4e-4",
-        "training.warmup=0.03",
-    )
+    last = (further if further_ else from_scratch)(data, teacher)
     clips = [item.path for item in read_folder(data / "clips" / "validation.jsonl")]
     made = WORK / "bundle"
     shutil.rmtree(made, ignore_errors=True)
-    parity = export(last, made, name="default", command=COMMAND, int8=True, clips=clips)
+    parity = export(
+        last, made, name="default", command=f"{COMMAND} --further" if further_ else COMMAND, int8=True, clips=clips
+    )
     shutil.rmtree(BUNDLE, ignore_errors=True)
     made.replace(BUNDLE)
     click.echo(json.dumps({kind: vars(found) for kind, found in parity.items()}, indent=2))

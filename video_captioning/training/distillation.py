@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,6 +253,7 @@ def distil(
     decoder: Path,
     out: Path,
     config: Distillation = Distillation(),
+    initial: Path | None = None,
 ) -> Path:
     """Train, or resume what `out/last.ckpt` holds; returns the last checkpoint. Without a GPU, a process a core.
 
@@ -261,6 +263,7 @@ def distil(
         captions: of the first of the pictures.
         weights: how often each picture is drawn, in proportion.
         decoder: checkpoint of a captioner that was trained on the teacher's features, class token and patches.
+        initial: folder of a student to go on from, as `save_student` writes it; else the weights are random.
     """
     lightning.seed_everything(config.seed)
     reader, description = checkpoint.load(decoder)
@@ -271,6 +274,8 @@ def distil(
     lessons = Lessons(pixels, load_features(features, len(pixels), config.crops), tokens)
     kept = held_out(lessons, config)
     module = Distiller(config, reader, torch.cat([lesson.features for lesson in kept]))
+    if initial is not None:
+        module.student.load_state_dict(CompactModel.from_pretrained(initial).encoder.state_dict())
     last = out / "last.ckpt"
     start = torch.load(last, weights_only=False)["global_step"] if last.exists() else 0
     processes = 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, -(-config.batch_size // SMALLEST_SHARE))
@@ -309,6 +314,11 @@ def save_student(path: Path, out: Path, size: int) -> None:
     model = CompactModel(CompactConfig(hidden_size=saved["mean"].shape[1]))
     weights = {name.replace("student.", "encoder.", 1): value for name, value in saved.items()}
     model.load_state_dict(weights)
+    save_model(model, out, size)
+
+
+def save_model(model: CompactModel, out: Path, size: int) -> None:
+    """Write a compact encoder for pictures of `size` pixels as a Hugging Face model folder."""
     part = out.with_name(f"{out.name}.part")
     model.save_pretrained(part)
     settings = {
@@ -320,4 +330,5 @@ def save_student(path: Path, out: Path, size: int) -> None:
         "image_std": [0.5] * 3,
     }
     (part / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))
+    shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
