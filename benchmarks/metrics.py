@@ -17,6 +17,7 @@ from benchmarks.timing import confine, in_turns, median_ratio
 from video_captioning.metrics.bleu import bleu
 from video_captioning.metrics.cider import Consensus, cider
 from video_captioning.metrics.files import read_captions
+from video_captioning.metrics.meteor import meteor
 from video_captioning.metrics.ngrams import Tokens
 from video_captioning.metrics.rouge import rouge
 from video_captioning.metrics.tokenization import tokenize
@@ -24,7 +25,7 @@ from video_captioning.metrics.tokenization import tokenize
 TOOL, OURS = "COCO tool", "vidcap"
 REWARDS = 128
 """Captions a call, as many as a training step samples."""
-BARS = {"all": 5.0}
+BARS = {"METEOR": 1.0, "all": 5.0}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def ours(captions: Captions) -> dict[str, float]:
         {
             "tokenizer": read,
             "BLEU": lambda: bleu(said, wanted),
+            "METEOR": lambda: meteor(said, wanted),
             "ROUGE-L": lambda: rouge(said, wanted),
             "CIDEr-D": lambda: cider(said, wanted),
         }
@@ -87,6 +89,7 @@ def tool(captions: Captions) -> dict[str, float]:
     """What the tool's own `eval.py` calls; its Java starts are part of it."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -102,6 +105,7 @@ def tool(captions: Captions) -> dict[str, float]:
         {
             "tokenizer": read,
             "BLEU": lambda: Bleu(4).compute_score(wanted, said, verbose=0),
+            "METEOR": lambda: Meteor().compute_score(wanted, said),
             "ROUGE-L": lambda: Rouge().compute_score(wanted, said),
             "CIDEr-D": lambda: Cider().compute_score(wanted, said),
         }

@@ -182,7 +182,7 @@ def test_scoring_is_measured_against_the_coco_tool(tmp_path: Path) -> None:
     written = json.loads(found.read_text())
     assert (written["captions"], written["references"], written["cores"]) == (3, 5, 1)
     stages, [reward], [memory] = written["tables"]
-    assert [row["stage"] for row in stages] == ["tokenizer", "BLEU", "ROUGE-L", "CIDEr-D", "all"]
+    assert [row["stage"] for row in stages] == ["tokenizer", "BLEU", "METEOR", "ROUGE-L", "CIDEr-D", "all"]
     for row in stages:
         assert row["times as fast"] == pytest.approx(row["COCO tool, s"] / row["vidcap, s"])
     assert reward["captions/s"] > 0 and memory["MB"] > 0
