@@ -131,7 +131,6 @@ def _references(captions: Set) -> list[list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="which of overlapping matches the jar takes is not found out yet")
 @pytest.mark.parametrize("name", ["msrvtt", "flickr8k"])
 def test_the_numbers_of_the_jar(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Real captions, corrupted ones and empty ones among them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import chain
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,14 +64,20 @@ class Lexicon:
         return normalize(" ".join(tokens), self._prefixes)
 
     def matches(self, hypothesis: Tokens, references: Sequence[Tokens]) -> list[list[Match]]:
-        """All matches with each reference, in no order; what several matchers find stands there as often."""
+        """All matches with each reference; what several matchers find stands there as often.
+
+        Those that begin at the same word of the reference are in the order in which the jar tries them: by matcher, by
+        start and length in the hypothesis, by length in the reference.
+        """
         same = _Alike(self, hypothesis)
-        spans = self._paraphrases.matches(hypothesis, references)
-        for reference, found in zip(references, spans, strict=True):
+        every = []
+        for reference, spans in zip(references, self._paraphrases.matches(hypothesis, references), strict=True):
+            found: list[Match] = []
             for place, word in enumerate(reference):
                 if alike := same(word):
                     found += [Match(start, 1, place, 1, matcher) for start, matcher in alike]
-        return spans
+            every.append(found + sorted(spans))
+        return every
 
     def _stem(self, word: str) -> int:
         return code(self._stemmer.stemWord(word))
@@ -116,7 +123,7 @@ class _Alike:
     def __call__(self, word: str) -> list[tuple[int, int]]:
         known = self._known.get(word)
         if known is None:
-            known = self._known[word] = self._find(word)
+            known = self._known[word] = sorted(self._find(word), key=itemgetter(1, 0))
         return known
 
     def _find(self, word: str) -> list[tuple[int, int]]:
