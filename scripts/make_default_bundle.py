@@ -37,7 +37,7 @@ from video_captioning.training.run import train
 WORK = Path(".cache")
 BUNDLE = Path(__file__).resolve().parent.parent / "video_captioning" / "bundles" / "default"
 PICTURES, FEATURES = WORK / "distillation" / "pictures.bin", WORK / "distillation" / "features.bin"
-FURTHER = 1700
+FURTHER = 1500
 """Steps of further distillation."""
 COMMAND = "python -m scripts.make_default_bundle"
 

@@ -8,7 +8,8 @@ its distance to the alternatives at the same word that are tried after it, and t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 BEAM = 40
 """Partial alignments kept at each word."""
@@ -29,30 +30,46 @@ class Match(NamedTuple):
     """0 exact, 1 stem, 2 synonym, 3 paraphrase."""
 
 
-class _Path(NamedTuple):
-    """A partial alignment; the smaller, the better."""
+_CHUNK, _COVERED = 1 << 48, 1 << 80
+"""What a chunk that has ended and a weighted word add to the rank of a path, beside which the distance counts."""
+_Chain = tuple[Any, Match]
+"""A match after those before it; the first is None."""
 
-    covered: int
-    """Weighted words of both sentences, negative."""
-    chunks: int
-    """That have ended."""
+
+class _Option(NamedTuple):
+    """A match, made ready for the search."""
+
+    bits: int
+    """Words of the hypothesis."""
+    gain: int
     distance: int
-    """See above."""
+    start: int
+    end: int
+    reached: int
+    match: Match
+
+
+class _Path(NamedTuple):
+    """A partial alignment."""
+
+    rank: int
+    """The smaller, the better."""
     used: int
     """Words of the hypothesis as bits."""
     reached: int
     """First word of the reference that is free."""
     last: int
     """Word of the hypothesis after the last match; -1 where a word of the reference was left out since."""
-    chosen: tuple[Match, ...]
+    chosen: _Chain | None
 
 
 def resolve(matches: Sequence[Match], hypothesis_length: int, reference_length: int) -> list[Match]:
     """Choose matches that share no word: most words covered, then fewest chunks, then least moved.
 
     Args:
-        matches: all of them, in the order of `start`. One that two matchers find, or a paraphrase that the table lists
-            both ways, stands there as often: a match is certain where no other, the same one included, shares a word.
+        matches: all of them, sorted by matcher and start at each word of the reference. One that two matchers find, or
+            a paraphrase that the table lists both ways, stands there as often: a match is certain where no other, the
+            same one included, shares a word.
     """
     hypothesis, reference = [0] * hypothesis_length, [0] * reference_length
     for start, length, other, span, _ in matches:
@@ -63,12 +80,15 @@ def resolve(matches: Sequence[Match], hypothesis_length: int, reference_length: 
     certain = [match for match in matches if _alone(match, hypothesis, reference)]
     if len(certain) == len(matches):
         return certain
-    blocked = sum(((1 << match.length) - 1) << match.start for match in certain)
-    at: list[list[Match]] = [[] for _ in reference]
+    at: list[list[_Option]] = [[] for _ in reference]
     for match in matches:
-        at[match.other].append(match)
-    surely = {match.other: match for match in certain}
-    return list(_search(at, surely, blocked).chosen)
+        at[match.other].append(_option(match))
+    found = []
+    chain = _search(at, {match.other: _option(match) for match in certain})
+    while chain is not None:
+        chain, match = chain
+        found.append(match)
+    return found
 
 
 def _alone(match: Match, hypothesis: Sequence[int], reference: Sequence[int]) -> bool:
@@ -76,49 +96,35 @@ def _alone(match: Match, hypothesis: Sequence[int], reference: Sequence[int]) ->
     return max(hypothesis[start : start + length]) == 1 == max(reference[other : other + span])
 
 
-def _search(at: Sequence[Sequence[Match]], certain: dict[int, Match], blocked: int) -> _Path:
-    paths = [_Path(0, 0, 0, blocked, 0, -1, ())]
-    for place, options in enumerate(at):
-        grown: list[_Path] = []
-        for path in paths:
-            if path.reached > place:
-                grown.append(path)
-            elif place in certain:
-                grown.append(_take(path, certain[place], path.distance, 0))
-            else:
-                grown += _alternatives(path, place, options)
-        grown.sort(key=_rank)
-        paths = grown[:BEAM]
-    return min((path._replace(chunks=path.chunks + (path.last >= 0)) for path in paths), key=_rank)
-
-
-def _rank(path: _Path) -> tuple[int, int, int]:
-    return path[:3]
-
-
-def _alternatives(path: _Path, place: int, options: Sequence[Match]) -> list[_Path]:
-    """The path with each of the matches at a word, and without."""
-    found = []
-    distance = path.distance
-    for match in options:
-        bits = ((1 << match.length) - 1) << match.start
-        if not path.used & bits:
-            found.append(_take(path, match, distance, bits))
-            distance += abs(match.start - place)
-    chunks = path.chunks + (path.last >= 0)
-    found.append(path._replace(chunks=chunks, distance=distance, reached=place + 1, last=-1))
-    return found
-
-
-def _take(path: _Path, match: Match, distance: int, bits: int) -> _Path:
+def _option(match: Match) -> _Option:
     start, length, other, span, matcher = match
     covered = int(length * WEIGHTS[matcher]) + int(span * WEIGHTS[matcher])
-    return _Path(
-        path.covered - covered,
-        path.chunks + (path.last >= 0 and path.last != start),
-        distance,
-        path.used | bits,
-        other + span,
-        start + length,
-        (*path.chosen, match),
-    )
+    bits = ((1 << length) - 1) << start
+    return _Option(bits, _COVERED * covered, abs(start - other), start, start + length, other + span, match)
+
+
+def _search(at: Sequence[Sequence[_Option]], certain: dict[int, _Option]) -> _Chain | None:
+    paths: list[Any] = [_Path(0, sum(option.bits for option in certain.values()), 0, -1, None)]  # plain tuples later on
+    for place, options in enumerate(at):
+        grown: list[Any] = []
+        for path in paths:
+            rank, used, reached, last, chosen = path
+            ended = rank if last < 0 else rank + _CHUNK
+            if reached > place:
+                grown.append(path)
+            elif place in certain:
+                _, gain, _, start, end, beyond, match = certain[place]
+                grown.append(((rank if last == start else ended) - gain, used, beyond, end, (chosen, match)))
+            else:
+                moved = 0
+                for bits, gain, distance, start, end, beyond, match in options:
+                    if not used & bits:
+                        begun = (rank if last == start else ended) - gain + moved
+                        grown.append((begun, used | bits, beyond, end, (chosen, match)))
+                        moved += distance
+                grown.append((ended + moved, used, place + 1, -1, chosen))
+        if len(grown) > 1:
+            grown.sort(key=itemgetter(0))
+        paths = grown[:BEAM]
+    best: _Chain | None = min(paths, key=lambda path: path[0] if path[3] < 0 else path[0] + _CHUNK)[4]
+    return best
