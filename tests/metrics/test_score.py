@@ -41,6 +41,7 @@ def test_the_numbers_of_the_whole_tool(captions: tuple[dict[str, list[str]], dic
         pytest.skip("no Java")
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -56,6 +57,9 @@ def test_the_numbers_of_the_whole_tool(captions: tuple[dict[str, list[str]], dic
         value, found = tool.compute_score(wanted, said)
         assert ours.scores[name] == pytest.approx(value, abs=1e-9)
         np.testing.assert_allclose(ours.segments[name], found, rtol=0, atol=1e-9)
+    value, found = Meteor().compute_score(wanted, said)
+    assert ours.scores["METEOR"] == pytest.approx(value, abs=1e-4)
+    assert np.mean(np.abs(ours.segments["METEOR"] - found) > 1e-3) < 0.005
 
 
 def test_a_score_lies_in_its_interval_and_a_system_beats_a_worse_one(

@@ -115,7 +115,7 @@ def describe(
         "licence": licence,
         "preprocess": {"size": size, "resize": resize, "mean": backbone.mean, "std": backbone.std},
         "sampling": asdict(Sampling(**description.sampling)),
-        "decoding": asdict(Decoding(max_tokens=min(30, description.model["max_tokens"] - 2))),
+        "decoding": asdict(Decoding(max_tokens=min(30, description.model["max_tokens"] - 2), no_repeat_ngram=3)),
         "tokenizer": {"kind": "sentencepiece", "file": "tokenizer.model"},
         "graphs": GRAPHS,
         "made_by": {

@@ -37,7 +37,8 @@ class Meteor:
         self._rows: list[Floats] = []
 
     def update(self, hypothesis: Tokens, references: Sequence[Tokens]) -> None:
-        said, known = self._lexicon.normalize(hypothesis), [self._lexicon.normalize(one) for one in references]
+        said = self._lexicon.normalize(hypothesis)
+        known = list(dict.fromkeys(tuple(self._lexicon.normalize(one)) for one in references))  # people agree at times
         function = self._lexicon.function
         hypothesis_function = [word in function for word in said]
         rows = []

@@ -7,7 +7,7 @@ its distance to the alternatives at the same word that are tried after it, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ class Match(NamedTuple):
 
 _CHUNK, _COVERED = 1 << 48, 1 << 80
 """What a chunk that has ended and a weighted word add to the rank of a path, beside which the distance counts."""
+_ALONE = [_COVERED * 2 * int(weight) for weight in WEIGHTS]
+"""What a match of a word with a word takes from it."""
 _Chain = tuple[Any, Match]
 """A match after those before it; the first is None."""
 
@@ -42,6 +44,7 @@ class _Option(NamedTuple):
     bits: int
     """Words of the hypothesis."""
     gain: int
+    """What its words take from the rank of a path."""
     distance: int
     start: int
     end: int
@@ -73,18 +76,26 @@ def resolve(matches: Sequence[Match], hypothesis_length: int, reference_length: 
     """
     hypothesis, reference = [0] * hypothesis_length, [0] * reference_length
     for start, length, other, span, _ in matches:
+        if length == span == 1:  # nearly all
+            hypothesis[start] += 1
+            reference[other] += 1
+            continue
         for place in range(start, start + length):
             hypothesis[place] += 1
         for place in range(other, other + span):
             reference[place] += 1
-    certain = [match for match in matches if _alone(match, hypothesis, reference)]
+    certain = [
+        match
+        for match in matches
+        if hypothesis[match[0]] == 1 == reference[match[2]] and _alone(match, hypothesis, reference)
+    ]
     if len(certain) == len(matches):
         return certain
     at: list[list[_Option]] = [[] for _ in reference]
     for match in matches:
         at[match.other].append(_option(match))
     found = []
-    chain = _search(at, {match.other: _option(match) for match in certain})
+    chain = _search(at, {match.other for match in certain})
     while chain is not None:
         chain, match = chain
         found.append(match)
@@ -98,24 +109,31 @@ def _alone(match: Match, hypothesis: Sequence[int], reference: Sequence[int]) ->
 
 def _option(match: Match) -> _Option:
     start, length, other, span, matcher = match
+    if length == span == 1:
+        return _Option(1 << start, _ALONE[matcher], abs(start - other), start, start + 1, other + 1, match)
     covered = int(length * WEIGHTS[matcher]) + int(span * WEIGHTS[matcher])
     bits = ((1 << length) - 1) << start
     return _Option(bits, _COVERED * covered, abs(start - other), start, start + length, other + span, match)
 
 
-def _search(at: Sequence[Sequence[_Option]], certain: dict[int, _Option]) -> _Chain | None:
-    paths: list[Any] = [_Path(0, sum(option.bits for option in certain.values()), 0, -1, None)]  # plain tuples later on
+def _search(at: Sequence[Sequence[_Option]], certain: Collection[int]) -> _Chain | None:
+    """The matches of the best path; those at the words of `certain` are certain."""
+    blocked = sum(at[place][0].bits for place in certain)
+    paths: list[Any] = [_Path(0, blocked, 0, -1, None)]  # plain tuples from then on
     for place, options in enumerate(at):
         grown: list[Any] = []
-        for path in paths:
-            rank, used, reached, last, chosen = path
-            ended = rank if last < 0 else rank + _CHUNK
-            if reached > place:
-                grown.append(path)
-            elif place in certain:
-                _, gain, _, start, end, beyond, match = certain[place]
-                grown.append(((rank if last == start else ended) - gain, used, beyond, end, (chosen, match)))
-            else:
+        if place in certain:
+            _, gain, _, start, end, beyond, match = options[0]
+            for rank, used, _, last, chosen in paths:
+                ended = rank if last < 0 or last == start else rank + _CHUNK
+                grown.append((ended - gain, used, beyond, end, (chosen, match)))
+        else:
+            for path in paths:
+                rank, used, reached, last, chosen = path
+                if reached > place:
+                    grown.append(path)
+                    continue
+                ended = rank if last < 0 else rank + _CHUNK
                 moved = 0
                 for bits, gain, distance, start, end, beyond, match in options:
                     if not used & bits:
