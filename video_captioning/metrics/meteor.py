@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from video_captioning.errors import VidcapError
 from video_captioning.metrics.intervals import Floats
@@ -34,7 +35,7 @@ class Meteor:
     def __init__(self) -> None:
         """Raises VidcapError where the tables cannot be had: `meteor_data.open_tables` says which."""
         self._lexicon = load_lexicon()
-        self._rows: list[Floats] = []
+        self._rows: list[NDArray[np.int32]] = []  # of each hypothesis, a row a reference
 
     def update(self, hypothesis: Tokens, references: Sequence[Tokens]) -> None:
         said = self._lexicon.normalize(hypothesis)
@@ -45,8 +46,7 @@ class Meteor:
         for reference, matches in zip(known, self._lexicon.matches(said, known), strict=True):
             chosen = resolve(matches, len(said), len(reference))
             rows.append(count(chosen, hypothesis_function, [word in function for word in reference]))
-        found = np.array(rows, np.float64)
-        self._rows.append(found[self.formula(found)[:, 0].argmax()])
+        self._rows.append(np.array(rows, np.int32))
 
     def merge(self, other: Meteor) -> None:
         """Add what `other` has seen after what this one has."""
@@ -60,7 +60,12 @@ class Meteor:
         both; chunks; words matched in both. Where all words are one chunk there is no penalty, for a sum either: the
         chunks are 0, which the jar does when it sums.
         """
-        return np.array(self._rows).reshape(-1, _SIZES + _COUNTS + 3)
+        if not self._rows:
+            return np.zeros((0, _SIZES + _COUNTS + 3))
+        rows = np.concatenate(self._rows).astype(np.float64)
+        ends = np.cumsum([len(part) for part in self._rows])
+        parts = np.split(self.formula(rows)[:, 0], ends[:-1])
+        return rows[[end - len(part) + int(part.argmax()) for end, part in zip(ends.tolist(), parts, strict=True)]]
 
     @staticmethod
     def formula(sums: Floats) -> Floats:
