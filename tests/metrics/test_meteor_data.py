@@ -12,7 +12,7 @@ import pytest
 
 from video_captioning.errors import DataError, MissingExtraError, OutputError
 from video_captioning.metrics import meteor_data
-from video_captioning.metrics.meteor_data import Sources, cache_file, open_tables
+from video_captioning.metrics.meteor_data import Sources, cache_file, open_tables, to_be_made
 from video_captioning.metrics.meteor_lexicon import EXACT, PARAPHRASE, STEM, SYNONYM, Lexicon, code
 
 JAR = {
@@ -121,3 +121,9 @@ def test_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meteor_data, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vidcap\[metrics\]'"):
         open_tables()
+
+
+def test_it_is_known_beforehand_whether_tables_will_be_made(sources: Sources) -> None:
+    assert to_be_made()
+    open_tables()
+    assert not to_be_made()

@@ -104,11 +104,13 @@ def shared_ids(files: Mapping[Path, Mapping[str, Any]], common: bool) -> list[st
 
 def available(spice: bool) -> list[type[Any]]:
     """The metrics that can be had here; it is said which cannot."""
-    from video_captioning.metrics import meteor
+    from video_captioning.metrics import meteor, meteor_data
     from video_captioning.metrics import spice as java
     from video_captioning.metrics.score import USUAL
 
     found: list[type[Any]] = [*USUAL]
+    if meteor_data.to_be_made():
+        complain("note: METEOR's tables are made ready for all later calls: some ten seconds")
     if reason := meteor.why_not():
         complain(f"note: METEOR is left out, {reason}")
         found.remove(meteor.Meteor)

@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from video_captioning.errors import DataError, MissingExtraError, OutputError
+from video_captioning.errors import DataError, MissingExtraError, OutputError, VidcapError
 from video_captioning.metrics.meteor_tables import VERSION, Tables, compile_tables, read_tables, write_tables
 
 _FUNCTION, _PREFIXES = "function/english.words", "nonbreaking/english.prefixes"
@@ -72,6 +72,14 @@ def open_tables() -> Tables:
     if tables is None:
         raise OutputError(path, "does not hold what was written", "name another folder in XDG_CACHE_HOME")
     return tables
+
+
+def to_be_made() -> bool:
+    """Whether `open_tables` would compile them first."""
+    try:
+        return not cache_file(find_sources()).exists()
+    except VidcapError:
+        return False
 
 
 def _fingerprint(sources: Sources) -> str:
