@@ -12,6 +12,7 @@ from video_captioning.errors import MissingExtraError
 EXTRAS = {
     "train": ("torch", "lightning", "transformers", "hydra", "omegaconf", "lmdb", "onnx"),
     "export": ("torch", "transformers", "onnx"),
+    "metrics": ("pycocoevalcap", "snowballstemmer"),
 }
 """Each extra of pyproject.toml with the modules it brings."""
 
