@@ -52,7 +52,7 @@ def test_a_whole_bundle_is_read(copy: Path) -> None:
     assert other.folder == copy
     assert one.sha256 == other.sha256
     assert one.bytes == sum((copy / name).stat().st_size for name in FILES[1:])
-    assert (one.sampling, one.decoding) == (Sampling(max_frames=4), Decoding(max_tokens=18))
+    assert (one.sampling, one.decoding) == (Sampling(max_frames=4), Decoding(max_tokens=18, no_repeat_ngram=3))
 
 
 def test_another_manifest_is_another_model(copy: Path) -> None:
