@@ -28,6 +28,7 @@ from torch import Tensor
 
 from scripts.default_mixture import write_mixture
 from scripts.warm_start import read_back, with_backbone
+from video_captioning import bundle
 from video_captioning.data.items import read_folder
 from video_captioning.export.onnx import export
 from video_captioning.training import distillation, distillation_data, views
@@ -50,13 +51,13 @@ def prepare(data: Path, teacher: Path, config: Distillation) -> None:
         distillation_data.teach(PICTURES, teacher, config.crops, FEATURES)
 
 
-def distil(data: Path, decoder: Path, config: Distillation, initial: Path | None = None) -> Path:
-    """Step 2: the student as a Hugging Face model folder."""
-    out = WORK / "compact"
+def distil(data: Path, decoder: Path, config: Distillation, run: Path, initial: Path | None = None) -> Path:
+    """Step 2: the student as a Hugging Face model folder; its checkpoints lie in the folder `run`."""
+    out = run / "compact"
     if not out.exists():
         captions = [item.captions for item in distillation_data.captioned(data)]
         weights = distillation_data.weights(data, len(distillation_data.load(PICTURES)))
-        last = distillation.distil(PICTURES, FEATURES, captions, weights, decoder, PICTURES.parent, config, initial)
+        last = distillation.distil(PICTURES, FEATURES, captions, weights, decoder, run, config, initial)
         save_student(last, out, config.sizes[-1])
     return out
 
@@ -67,7 +68,7 @@ def from_scratch(data: Path, teacher: Path) -> Path:
     first = fit("teacher", teacher, "training.max_epochs=8")
     config = Distillation()
     prepare(data, teacher, config)
-    student = distil(data, first, config)
+    student = distil(data, first, config, PICTURES.parent)
     return fit(
         "student",
         student,
@@ -82,11 +83,11 @@ def further(data: Path, teacher: Path) -> Path:
     """Step 2 from the embedded encoder on; the checkpoint of encoder and decoder."""
     config = Distillation(steps=FURTHER)
     prepare(data, teacher, config)
-    start = WORK / "embedded"
-    encoder, decoder = start / "encoder", start / "decoder.ckpt"
+    run = WORK / "further" / bundle.read(BUNDLE).sha256[:12]
+    encoder, decoder = run / "encoder", run / "decoder.ckpt"
     if not decoder.exists():
-        read_back(BUNDLE, some_views(config), start)
-    return with_backbone(decoder, distil(data, decoder, config, encoder), start / "last.ckpt")
+        read_back(BUNDLE, some_views(config), run)
+    return with_backbone(decoder, distil(data, decoder, config, run, encoder), run / "both.ckpt")
 
 
 def some_views(config: Distillation) -> Iterator[Tensor]:

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from video_captioning.errors import VidcapError
 from video_captioning.metrics.intervals import Floats
-from video_captioning.metrics.meteor_alignment import Match, resolve
+from video_captioning.metrics.meteor_alignment import WEIGHTS, Match, resolve
 from video_captioning.metrics.meteor_lexicon import load_lexicon
 from video_captioning.metrics.ngrams import Tokens
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 """Weight of recall, shape and size of the penalty on disorder, weight of content words: tuned on human rankings."""
-WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
-"""Of exact matches, stems, synonyms and paraphrases."""
 _SIZES, _COUNTS = 4, 16
 
 
