@@ -10,9 +10,13 @@ from video_captioning.cli.output import complain
 from video_captioning.errors import MissingExtraError
 
 EXTRAS = {
-    "train": ("torch", "lightning", "transformers", "hydra", "omegaconf", "lmdb", "onnx"),
+    "train": (
+        *("torch", "lightning", "transformers", "hydra", "omegaconf", "lmdb", "onnx", "huggingface_hub"),
+        "spellchecker",
+    ),
     "export": ("torch", "transformers", "onnx"),
     "metrics": ("pycocoevalcap", "snowballstemmer"),
+    "plots": ("matplotlib",),
 }
 """Each extra of pyproject.toml with the modules it brings."""
 
