@@ -12,7 +12,7 @@ from video_captioning.errors import MissingExtraError
 EXTRAS = {
     "train": (
         *("torch", "lightning", "transformers", "hydra", "omegaconf", "lmdb", "onnx", "huggingface_hub"),
-        "spellchecker",
+        *("mlflow", "dvc", "spellchecker"),
     ),
     "export": ("torch", "transformers", "onnx"),
     "metrics": ("pycocoevalcap", "snowballstemmer"),
