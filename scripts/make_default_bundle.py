@@ -29,9 +29,10 @@ from torch import Tensor
 from scripts.default_mixture import write_mixture
 from scripts.warm_start import read_back, with_backbone
 from video_captioning import bundle
+from video_captioning.data import views
 from video_captioning.data.items import read_folder
 from video_captioning.export.onnx import export
-from video_captioning.training import distillation, distillation_data, views
+from video_captioning.training import distillation, distillation_data
 from video_captioning.training.distillation import Distillation, save_student
 from video_captioning.training.run import train
 

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from video_captioning import bundle
-from video_captioning.export.onnx import GRAPHS, write_graphs
+from video_captioning.export.onnx import FILES, write_graphs
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced, AdvancedConfig
 from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel
@@ -62,8 +62,8 @@ def restore(folder: Path, backbone: Backbone, model: Advanced) -> None:
     wanted = {id(tensor) for tensor in learned} - {id(norm.weight) for norm in norms}
     with tempfile.TemporaryDirectory() as temporary:
         write_graphs(Path(temporary), backbone, model)
-        for graph in GRAPHS.values():
-            saved, fresh = (initializers(place / graph["file"]) for place in (folder, Path(temporary)))
+        for file in FILES.values():
+            saved, fresh = (initializers(place / file) for place in (folder, Path(temporary)))
             for name, values in fresh.items():
                 for tensor in learned:
                     if id(tensor) in wanted and (turned := same(tensor, values)) is not None:

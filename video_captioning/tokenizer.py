@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ import sentencepiece
 from video_captioning.errors import ConfigError, DataError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIALS = 4
 SPACE = "\u2581"
 
 Kind = Literal["bpe", "word"]
@@ -45,8 +47,11 @@ class Tokenizer:
             raise DataError(path, f"no SentencePiece model ({reason})", "train one or name another file") from error
 
     @classmethod
-    def train(cls, captions: Iterable[str], size: int, kind: Kind = "bpe") -> Tokenizer:
+    def train(cls, captions: Iterable[str], size: int, kind: Kind = "bpe", min_count: int = 1) -> Tokenizer:
         """Learn a vocabulary of `size` pieces of words, or words, or of as many as the captions hold.
+
+        Args:
+            min_count: words that occur less often are left out of a vocabulary of words.
 
         Raises:
             ConfigError: `size` is too small to hold every letter, there is no text, or no such kind.
@@ -54,6 +59,9 @@ class Tokenizer:
         if kind not in get_args(Kind):
             raise ConfigError(f"model.tokenizer must be one of {', '.join(get_args(Kind))}, not {kind}")
         lines = [cleaned for caption in captions if (cleaned := clean(caption))]
+        if kind == "word":
+            counts = Counter(word for line in lines for word in line.split())
+            size = min(size, SPECIALS + sum(count >= min_count for count in counts.values()))
         try:
             return cls(learn_pieces(lines, size, kind))
         except RuntimeError as error:
@@ -76,16 +84,6 @@ class Tokenizer:
     def piece(self, token: int) -> str:
         """What an id stands for: letters, after a low line where a word begins, or the name of a special token."""
         return str(self.processor.id_to_piece(token))
-
-    def spell(self, piece: str) -> list[int]:
-        """Ids that a piece of another vocabulary consists of; one at least."""
-        known = self.processor.piece_to_id(piece)
-        if known != self.unk or piece == self.piece(self.unk):
-            return [known]
-        ids = list(self.processor.encode(piece.lstrip(SPACE)))
-        if not piece.startswith(SPACE) and ids[:1] == [self.processor.piece_to_id(SPACE)]:
-            del ids[0]
-        return ids or [self.unk]
 
     def words(self, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
         """The words of a sequence, each with the places of its pieces in `ids`."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from video_captioning.data.dataset import CaptionDataset, CaptionSampler, Draw, collate
+from video_captioning.data.features import StoredFeatures
 from video_captioning.data.items import Item
 from video_captioning.data.store import FeatureStore
 from video_captioning.models.backbone import Backbone
@@ -35,8 +36,8 @@ def dataset(store: FeatureStore, weights: list[float] | None = None, max_tokens:
     items = [
         Item(str(number), Path(str(number)), WORDS[: 1 + number % 6], weight) for number, weight in enumerate(weights)
     ]
-    keys = {item.path: bytes([number % len(FRAMES)]) for number, item in enumerate(items)}
-    return CaptionDataset(items, keys, store, tiny.tokenizer(), max_tokens, GRID)
+    keys = {item.path: [bytes([number % len(FRAMES)])] for number, item in enumerate(items)}
+    return CaptionDataset(items, StoredFeatures(store, keys), tiny.tokenizer(), max_tokens, GRID)
 
 
 def draws(data: CaptionDataset, epoch: int = 0, batch_size: int = 4, captions: int = 3, seed: int = 0) -> list[Draw]:
@@ -54,7 +55,7 @@ def test_an_epoch_draws_each_item_as_often_as_its_weight_says(
     store: FeatureStore, weights: list[float], seed: int, epoch: int
 ) -> None:
     drawn = draws(dataset(store, weights), epoch, seed=seed)
-    counts = Counter(index for index, _, _ in drawn)
+    counts = Counter(index for index, *_ in drawn)
     total = max(1, round(sum(weights)))
     assert len(drawn) == total
     for index, weight in enumerate(weights):
@@ -65,7 +66,7 @@ def test_an_epoch_draws_each_item_as_often_as_its_weight_says(
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 99))
 def test_captions_are_distinct_and_there(store: FeatureStore, batch_size: int, captions: int, epoch: int) -> None:
     data = dataset(store)
-    for index, chosen, _ in draws(data, epoch, batch_size, captions):
+    for index, chosen, *_ in draws(data, epoch, batch_size, captions):
         there = len(data.items[index].captions)
         assert len(chosen) == len(set(chosen)) == min(captions, there)
         assert set(chosen) <= set(range(there))
@@ -81,37 +82,37 @@ def test_an_epoch_is_known_by_seed_and_number(store: FeatureStore) -> None:
 
 def test_in_time_every_caption_is_drawn_and_both_sides_are_seen(store: FeatureStore) -> None:
     data = dataset(store)
-    seen = {(index, caption) for epoch in range(40) for index, chosen, _ in draws(data, epoch) for caption in chosen}
+    seen = {(index, caption) for epoch in range(40) for index, chosen, *_ in draws(data, epoch) for caption in chosen}
     assert seen == {(index, caption) for index, item in enumerate(data.items) for caption in range(len(item.captions))}
-    assert {mirror for epoch in range(9) for _, _, mirror in draws(data, epoch)} == {False, True}
+    assert {draw.mirror for epoch in range(9) for draw in draws(data, epoch)} == {False, True}
 
 
 def test_without_mirroring_nothing_is_mirrored(store: FeatureStore) -> None:
-    assert not any(mirror for batch in CaptionSampler(dataset(store), 2, 1, False, 0) for _, _, mirror in batch)
+    assert not any(draw.mirror for batch in CaptionSampler(dataset(store), 2, 1, False, 0) for draw in batch)
 
 
 def test_clips_of_a_batch_are_alike_in_length(store: FeatureStore) -> None:
     data = dataset(store, [8.0] * 6)
     sampler = CaptionSampler(data, 8, 1, False, 0)
-    lengths = [[data.frames[index] for index, _, _ in batch] for batch in sampler]
+    lengths = [[data.frames[index] for index, *_ in batch] for batch in sampler]
     assert sum(max(batch) * len(batch) - sum(batch) for batch in lengths) < 8, "frames of padding in 48 clips"
 
 
 def test_items_without_features_are_left_out(store: FeatureStore) -> None:
     items = [Item(name, Path(name), ("the sea",)) for name in "ab"]
-    data = CaptionDataset(items, {Path("b"): bytes([2])}, store, tiny.tokenizer(), 20, GRID)
+    data = CaptionDataset(items, StoredFeatures(store, {Path("b"): [bytes([2])]}), tiny.tokenizer(), 20, GRID)
     assert [item.id for item in data.items] == ["b"]
     assert len(data) == 1
-    assert np.array_equal(data[0, (0,), False][0], store.get(bytes([2])))
+    assert np.array_equal(data[Draw(0, (0,), False, 0)].features, store.get(bytes([2])))
 
 
 def test_a_picture_stands_still_and_a_clip_stays_as_it_is(store: FeatureStore) -> None:
     picture, clip = (Item(name, Path(name), ("the sea",), frames=4) for name in ("picture", "clip"))
-    keys = {picture.path: bytes([0]), clip.path: bytes([5])}
-    data = CaptionDataset([picture, clip], keys, store, tiny.tokenizer(), 20, GRID)
+    keys = {picture.path: [bytes([0])], clip.path: [bytes([5])]}
+    data = CaptionDataset([picture, clip], StoredFeatures(store, keys), tiny.tokenizer(), 20, GRID)
     assert data.frames == [4, 3]
-    assert np.array_equal(data[0, (0,), False][0], store.get(bytes([0])).repeat(4, 0))
-    assert np.array_equal(data[1, (0,), False][0], store.get(bytes([5])))
+    assert np.array_equal(data[Draw(0, (0,), False, 0)].features, store.get(bytes([0])).repeat(4, 0))
+    assert np.array_equal(data[Draw(1, (0,), False, 0)].features, store.get(bytes([5])))
 
 
 def test_a_long_caption_is_cut_and_still_ends(store: FeatureStore) -> None:
@@ -135,8 +136,8 @@ def test_mirrored_features_are_those_of_the_mirrored_picture(tmp_path: Path) -> 
     with FeatureStore(tmp_path) as store:
         store.put({b"key": plain.numpy()})
         item = Item("a", Path("a"), ("the sea",))
-        data = CaptionDataset([item], {item.path: b"key"}, store, tiny.tokenizer(), 20, backbone.grid)
-        found = data[0, (0,), True][0]
+        data = CaptionDataset([item], StoredFeatures(store, {item.path: [b"key"]}), tiny.tokenizer(), 20, backbone.grid)
+        found = data[Draw(0, (0,), True, 0)].features
     assert np.allclose(found, mirrored, atol=1e-2)
 
 
@@ -145,20 +146,20 @@ def test_features_without_a_grid_are_never_mirrored(tmp_path: Path) -> None:
         features = np.arange(4.0).reshape(1, 1, 4)
         store.put({b"key": features})
         item = Item("a", Path("a"), ("the sea",))
-        data = CaptionDataset([item], {item.path: b"key"}, store, tiny.tokenizer(), 20, GRID)
-        assert np.array_equal(data[0, (0,), True][0], features)
+        data = CaptionDataset([item], StoredFeatures(store, {item.path: [b"key"]}), tiny.tokenizer(), 20, GRID)
+        assert np.array_equal(data[Draw(0, (0,), True, 0)].features, features)
 
 
 def test_a_batch_marks_its_padding(store: FeatureStore) -> None:
     data = dataset(store)
-    chosen: list[Draw] = [(0, (0,), False), (3, (2, 0, 1), False), (5, (4, 3), False)]
+    chosen = [Draw(0, (0,), False, 0), Draw(3, (2, 0, 1), False, 0), Draw(5, (4, 3), False, 0)]
     batch = collate([data[draw] for draw in chosen])
     assert batch.features.dtype == torch.float32
     assert batch.features.shape == (3, 4, 1 + GRID**2, 6)
     assert batch.frame_mask.sum(1).tolist() == [1, 4, 3]
     assert torch.equal(batch.features != 0, batch.frame_mask[..., None, None].expand_as(batch.features))
     tokenizer = tiny.tokenizer()
-    for row, (index, captions, _) in enumerate(chosen):
+    for row, (index, captions, *_) in enumerate(chosen):
         assert np.array_equal(batch.features[row, : FRAMES[index]], store.get(bytes([index])))
         for column in range(3):
             tokens = [token for token in batch.tokens[row, column].tolist() if token != tokenizer.pad]

@@ -53,7 +53,7 @@ def alone(backbone: Backbone, item: Item) -> np.ndarray:
 
 
 def features(found: Extraction, store: FeatureStore, items: list[Item]) -> list[np.ndarray]:
-    return [store.get(found.keys[item.path]) for item in items]
+    return [store.get(found.keys[item.path][0]) for item in items]
 
 
 def test_packed_equals_one_by_one(tmp_path: Path, items: list[Item]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from video_captioning.data import store as room
-from video_captioning.data.store import FeatureStore, feature_key
+from video_captioning.data.store import FeatureStore, feature_keys
 from video_captioning.errors import DataError
 from video_captioning.frames import Resize, Sampling
 
@@ -22,6 +23,12 @@ BACKBONE = {"name": "vit", "revision": None, "sha256": "0" * 64, "positions": "b
 
 def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
+
+
+def key_of(path: Path, backbone: dict[str, Any], sampling: Sampling, resize: Resize) -> bytes:
+    """Of the file's own features, those of no other view."""
+    [found] = feature_keys(path, backbone, sampling, resize)
+    return found
 
 
 def noise(frames: int, seed: int = 0) -> np.ndarray:
@@ -64,18 +71,18 @@ def test_a_key_is_of_content_and_settings(tmp_path: Path) -> None:
     same.write_bytes(b"content")
     other.write_bytes(b"Content")
     sampling, resize = Sampling(), Resize()
-    first = feature_key(path, BACKBONE, sampling, resize)
+    first = key_of(path, BACKBONE, sampling, resize)
     assert len(first) == 32
-    assert feature_key(same, BACKBONE, sampling, resize) == first
+    assert key_of(same, BACKBONE, sampling, resize) == first
     changed = [
-        feature_key(other, BACKBONE, sampling, resize),
-        *(feature_key(path, BACKBONE | {name: "other"}, sampling, resize) for name in BACKBONE),
+        key_of(other, BACKBONE, sampling, resize),
+        *(key_of(path, BACKBONE | {name: "other"}, sampling, resize) for name in BACKBONE),
         *(
-            feature_key(path, BACKBONE, replace(sampling, **change), resize)
+            key_of(path, BACKBONE, replace(sampling, **change), resize)
             for change in ({"fps": 1.0}, {"max_frames": 3}, {"frames": 2}, {"keyframes": True})
         ),
         *(
-            feature_key(path, BACKBONE, sampling, replace(resize, **change))
+            key_of(path, BACKBONE, sampling, replace(resize, **change))
             for change in ({"size": 9}, {"mode": "crop"}, {"keep": 0.5}, {"filter": "bicubic"})
         ),
     ]

@@ -16,7 +16,7 @@ from tests import tiny
 from tests.conftest import MakeClip
 from video_captioning.data.dataset import mirrored_places
 from video_captioning.models.backbone import Backbone
-from video_captioning.training import distillation, views
+from video_captioning.training import distillation
 from video_captioning.training.distillation import (
     Batches,
     Distillation,

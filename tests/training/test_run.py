@@ -27,6 +27,9 @@ from video_captioning.training import run as room
 from video_captioning.training.module import CaptioningModule
 
 
+SHOWN = ("loss", "val_loss", "val_bleu4", "val_rouge_l", "val_cider", "val_meteor")
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(checkpoint.load(path)[0].state_dict())
 
@@ -58,9 +61,10 @@ def test_a_line_an_epoch_on_stderr_and_nothing_on_stdout(run: Run, capfd: pytest
     lines = [line for line in said.err.splitlines() if "model shards" not in line]
     number = r"\d+\.\d{4}"
     for epoch, line in enumerate(lines, 1):
-        assert re.fullmatch(rf"epoch {epoch}/2: loss {number}, val_loss {number}", line)
+        shown = ", ".join(f"{name} {number}" for name in SHOWN)
+        assert re.fullmatch(rf"epoch {epoch}/2: {shown}", line)
     assert len(lines) == 2
-    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt", "tokenizer.model"]
+    assert sorted(path.name for path in last.parent.iterdir()) == [".lock", "best.ckpt", "last.ckpt", "tokenizer.model"]
 
 
 def test_a_checkpoint_describes_itself(run: Run) -> None:
@@ -137,10 +141,10 @@ class Recorder(CaptioningModule):
 
     seen: ClassVar[dict[tuple[bool, int], list[list[Any]]]] = defaultdict(list)
 
-    def loss(self, batch: Batch, smoothing: float) -> torch.Tensor:
+    def loss(self, batch: Batch, features: torch.Tensor, smoothing: float) -> torch.Tensor:
         if not self.trainer.sanity_checking:
             self.seen[self.training, self.current_epoch].append(batch.tokens.tolist())
-        return super().loss(batch, smoothing)
+        return super().loss(batch, features, smoothing)
 
 
 def test_every_epoch_draws_anew_and_validates_alike(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +222,7 @@ def test_without_a_validation_listing_a_part_is_held_out(run: Run, media: dict[P
 
 def test_places_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"tokenizer\.model: cannot be written \(Not a directory\)"):
+    with pytest.raises(OutputError, match=r"file/run: cannot be written \(Not a directory\)"):
         run(out="file/run")
     with pytest.raises(DataError, match="no feature store"):
         run(f"training.store={tmp_path}/file/store")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -94,9 +94,19 @@ class FeatureStore:
         self.close()
 
 
-def feature_key(path: Path, backbone: Mapping[str, Any], sampling: Sampling, resize: Resize) -> bytes:
-    """32 bytes that name the features of a file's content under these settings. Raises OSError."""
-    settings = json.dumps([backbone, asdict(sampling), asdict(resize)], sort_keys=True)
+def feature_keys(
+    path: Path, backbone: Mapping[str, Any], sampling: Sampling, resize: Resize, views: Sequence[Any] = (None,)
+) -> list[bytes]:
+    """32 bytes for each view that name its features of a file's content under these settings. Raises OSError.
+
+    Args:
+        views: what makes each view another; None is the clip as it is.
+    """
     with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256")
-    return hashlib.sha256(content.digest() + settings.encode()).digest()
+        content = hashlib.file_digest(file, "sha256").digest()
+
+    def key(view: Any) -> bytes:
+        settings = [backbone, asdict(sampling), asdict(resize), *([] if view is None else [view])]
+        return hashlib.sha256(content + json.dumps(settings, sort_keys=True).encode()).digest()
+
+    return [key(view) for view in views]

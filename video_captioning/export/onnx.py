@@ -15,39 +15,42 @@ from torch import Tensor, nn
 from video_captioning import __version__, bundle
 from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, CheckpointError
-from video_captioning.export.parity import Parity, TorchRuntime, check
+from video_captioning.export.parity import Parity, check
 from video_captioning.export.quantize import quantize_weights
+from video_captioning.export.runtime import TorchRuntime
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models import checkpoint
-from video_captioning.models.advanced import Advanced
 from video_captioning.models.backbone import Backbone
+from video_captioning.models.interface import CaptioningModel, State
 
 OPSET = 18
-STATE = ("state_keys", "state_values", "state_position")
 TOLERANCE = 1e-3
+FILES = {"encoder": "encoder.onnx", "memory": "memory.onnx", "step": "step.onnx"}
+
+Graphs = dict[str, dict[str, Any]]
 
 
 class MemoryGraph(nn.Module):
-    def __init__(self, model: Advanced) -> None:
+    def __init__(self, model: CaptioningModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, ...]:
         memory, state = self.model.encode(features, frame_mask)
-        return memory["memory"], memory["memory_mask"], *(state[name] for name in STATE)
+        return memory["memory"], memory["memory_mask"], *state.values()
 
 
 class StepGraph(nn.Module):
-    def __init__(self, model: Advanced) -> None:
+    def __init__(self, model: CaptioningModel, names: Sequence[str]) -> None:
+        """`names` of the parts of the state."""
         super().__init__()
         self.model = model
+        self.names = names
 
-    def forward(
-        self, token: Tensor, memory: Tensor, memory_mask: Tensor, keys: Tensor, values: Tensor, position: Tensor
-    ) -> tuple[Tensor, ...]:
-        state = dict(zip(STATE, (keys, values, position), strict=True))
-        logits, following, attention = self.model.step(token, state, {"memory": memory, "memory_mask": memory_mask})
-        return logits, *(following[name] for name in STATE), attention
+    def forward(self, token: Tensor, memory: Tensor, memory_mask: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        before = dict(zip(self.names, state, strict=True))
+        logits, following, attention = self.model.step(token, before, {"memory": memory, "memory_mask": memory_mask})
+        return logits, *(following[name] for name in self.names), attention
 
 
 def export(
@@ -83,9 +86,9 @@ def export(
     trials = [*trial_clips(backbone), *(sample(clip, sampling, Resize(**backbone.resize)).pixels for clip in clips)]
     torch_runtime = TorchRuntime(backbone, model)
     with bundle.writing(out) as folder:
-        write_graphs(folder, backbone, model)
+        graphs = write_graphs(folder, backbone, model)
         (folder / "tokenizer.model").write_bytes(description.tokenizer)
-        manifest = describe(backbone, description, name, licence, command)
+        manifest = describe(backbone, description, graphs, name, licence, command)
 
         def measure() -> Parity:
             bundle.write_manifest(folder, manifest)
@@ -95,7 +98,7 @@ def export(
         if not parity["float32"].holds(TOLERANCE):
             raise BundleError(out, f"torch and ONNX disagree: {parity}", "not written; report this with the versions")
         if int8:
-            for graph in GRAPHS.values():
+            for graph in graphs.values():
                 quantize_weights(folder / graph["file"])
             parity["int8"] = measure()
         bundle.write_manifest(folder, manifest | {"parity": {kind: asdict(found) for kind, found in parity.items()}})
@@ -103,7 +106,7 @@ def export(
 
 
 def describe(
-    backbone: Backbone, description: checkpoint.Description, name: str, licence: str, command: str
+    backbone: Backbone, description: checkpoint.Description, graphs: Graphs, name: str, licence: str, command: str
 ) -> dict[str, Any]:
     """`bundle.json` without what `bundle.write_manifest` adds."""
     resize = dict(backbone.resize)
@@ -117,7 +120,7 @@ def describe(
         "sampling": asdict(Sampling(**description.sampling)),
         "decoding": asdict(Decoding(max_tokens=min(30, description.model["max_tokens"] - 2), no_repeat_ngram=3)),
         "tokenizer": {"kind": "sentencepiece", "file": "tokenizer.model"},
-        "graphs": GRAPHS,
+        "graphs": graphs,
         "made_by": {
             "command": command,
             "config": description.config,
@@ -130,54 +133,63 @@ def describe(
     }
 
 
-STATE_INPUTS = {"state_keys": "[N, layers, t, W]", "state_values": "[N, layers, t, W]", "state_position": "[N]"}
-GRAPHS: dict[str, Any] = {
-    "encoder": {
-        "file": "encoder.onnx",
-        "inputs": {"frames": "uint8 [N, S, S, 3]"},
-        "outputs": {"features": "[N, P, D]"},
-    },
-    "memory": {
-        "file": "memory.onnx",
-        "inputs": {"features": "[B, T, P, D]", "frame_mask": "bool [B, T]"},
-        "outputs": {"memory": "[B, T*P, M]", "memory_mask": "bool [B, T*P]", **STATE_INPUTS},
-    },
-    "step": {
-        "file": "step.onnx",
-        "inputs": {"token": "int64 [N]", "memory": "[B, S, M]", "memory_mask": "bool [B, S]", **STATE_INPUTS},
-        "outputs": {"logits": "[N, V]", **STATE_INPUTS, "attention": "[N, S]"},
-    },
-}
-
-
 @torch.inference_mode()
-def write_graphs(folder: Path, backbone: Backbone, model: Advanced) -> None:
+def write_graphs(folder: Path, backbone: Backbone, model: CaptioningModel) -> Graphs:
+    """Write the three graphs; returns their part of `bundle.json`."""
     side = backbone.resize["size"]
     frames = torch.randint(0, 256, (6, side, side, 3), dtype=torch.uint8)
     features = backbone(frames).unflatten(0, (2, 3))
     mask = torch.tensor([[True, True, True], [True, True, False]])
     memory, state = model.encode(features, mask)
     rows = {name: value.repeat_interleave(3, 0) for name, value in state.items()}
-    _, rows, _ = model.step(torch.full((6,), 2), rows, memory)
-    features_axes, state_axes = {0: "B", 1: "T"}, {0: "N", 2: "t"}
-    states = dict(zip(STATE, (state_axes, state_axes, {0: "N"}), strict=True))
+    token = torch.full((6,), 2)
+    _, rows, _ = model.step(token, rows, memory)
+    features_axes, slots = {0: "B", 1: "T"}, {"memory": {0: "B", 1: "S"}, "memory_mask": {0: "B", 1: "S"}}
+    states = state_axes(state, rows)
     following = {f"next_{name}": axes for name, axes in states.items()}
-    slots = {"memory": {0: "B", 1: "S"}, "memory_mask": {0: "B", 1: "S"}}
-    write(folder / "encoder.onnx", backbone, {"frames": frames}, {"frames": {0: "N"}}, {"features": {0: "N"}})
+    write(folder / FILES["encoder"], backbone, {"frames": frames}, {"frames": {0: "N"}}, {"features": {0: "N"}})
     write(
-        folder / "memory.onnx",
+        folder / FILES["memory"],
         MemoryGraph(model),
         {"features": features, "frame_mask": mask},
         {"features": features_axes, "frame_mask": features_axes},
-        slots | {name: {0: "B"} for name in STATE},
+        slots | {name: {0: "B"} for name in states},
     )
     write(
-        folder / "step.onnx",
-        StepGraph(model),
-        {"token": torch.full((6,), 2), **memory, **rows},
+        folder / FILES["step"],
+        StepGraph(model, list(states)),
+        {"token": token, **memory, **rows},
         {"token": {0: "N"}, **slots, **states},
         {"logits": {0: "N"}, **following, "attention": {0: "N", 1: "S"}},
     )
+    return describe_graphs({name: shape(value, states[name]) for name, value in rows.items()})
+
+
+def state_axes(before: State, after: State) -> dict[str, dict[int, str]]:
+    """The open axes of each part of the state: the first, and the one that grows with every word."""
+    return {
+        name: {0: "N"} | {axis: "t" for axis in range(1, value.ndim) if value.shape[axis] != after[name].shape[axis]}
+        for name, value in before.items()
+    }
+
+
+def shape(value: Tensor, axes: dict[int, str]) -> str:
+    kind = "" if value.is_floating_point() else f"{str(value.dtype).removeprefix('torch.')} "
+    return f"{kind}[{', '.join(axes.get(axis, str(size)) for axis, size in enumerate(value.shape))}]"
+
+
+def describe_graphs(states: dict[str, str]) -> Graphs:
+    """What goes in and out of each graph, given the shapes of the state's parts."""
+    slots = {"memory": "[B, S, M]", "memory_mask": "bool [B, S]"}
+    inputs_and_outputs = {
+        "encoder": ({"frames": "uint8 [N, S, S, 3]"}, {"features": "[N, P, D]"}),
+        "memory": ({"features": "[B, T, P, D]", "frame_mask": "bool [B, T]"}, slots | states),
+        "step": ({"token": "int64 [N]"} | slots | states, {"logits": "[N, V]"} | states | {"attention": "[N, S]"}),
+    }
+    return {
+        name: {"file": FILES[name], "inputs": inputs, "outputs": outputs}
+        for name, (inputs, outputs) in inputs_and_outputs.items()
+    }
 
 
 Axes = dict[str, dict[int, str]]

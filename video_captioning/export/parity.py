@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from video_captioning.bundle import Runtime
-from video_captioning.decoding import Arrays, Decoding, Hypothesis, Special, decode
-from video_captioning.models.advanced import Advanced
-from video_captioning.models.backbone import Backbone
+from video_captioning.decoding import Arrays, Decoding, Hypothesis, decode
+from video_captioning.export.runtime import SPECIAL, TorchRuntime
 from video_captioning.tokenizer import Tokenizer
 
-SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
 GREEDY = Decoding(beam=1)
 
 
@@ -34,38 +31,6 @@ class Parity:
     def holds(self, tolerance: float) -> bool:
         """Every caption the same, and no logit or weight further off than `tolerance`."""
         return self.same_captions == self.clips and max(self.logits, self.attention) <= tolerance
-
-
-class TorchRuntime:
-    """A model and its backbone behind the methods of `bundle.Runtime`."""
-
-    def __init__(self, backbone: Backbone, model: Advanced) -> None:
-        self.backbone = backbone
-        self.model = model
-
-    @torch.inference_mode()
-    def encode(self, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        features = [self.backbone(torch.from_numpy(clip)) for clip in clips]
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(clip), dtype=torch.bool) for clip in clips], True)
-        return torch.nn.utils.rnn.pad_sequence(features, True).numpy(), mask.numpy()
-
-    @torch.inference_mode()
-    def remember(self, features: np.ndarray, frame_mask: np.ndarray) -> tuple[Arrays, Arrays]:
-        memory, state = self.model.encode(torch.from_numpy(features), torch.from_numpy(frame_mask))
-        return arrays(memory), arrays(state)
-
-    @torch.inference_mode()
-    def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays) -> tuple[np.ndarray, Arrays, np.ndarray]:
-        logits, following, attention = self.model.step(torch.from_numpy(tokens), tensors(state), tensors(memory))
-        return logits.numpy(), arrays(following), attention.numpy()
-
-
-def arrays(tensors: dict[str, torch.Tensor]) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
-def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def check(reference: TorchRuntime, bundle: Runtime, clips: Sequence[np.ndarray]) -> Parity:

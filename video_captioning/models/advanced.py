@@ -13,20 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from video_captioning.errors import ConfigError
-
-MASKED = -1e4  # finite, and survives fp16
-
-State = dict[str, Tensor]
-Memory = dict[str, Tensor]
+from video_captioning.models.interface import MASKED, CaptioningModel, Memory, Sizes, State, slot_mask
 
 
 @dataclass(frozen=True)
-class AdvancedConfig:
-    features: int
-    """Width of the backbone's features."""
-    positions: int
-    """Places a frame: the class token and the pooled patches."""
-    vocabulary: int
+class AdvancedConfig(Sizes):
+    """Sizes of the advanced model."""
+
     width: int = 256
     heads: int = 4
     encoder_layers: int = 1
@@ -39,16 +32,11 @@ class AdvancedConfig:
     """Tokens with a position of their own, `bos` and `eos` included; later ones share the last."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "encoder_layers", "decoder_layers", "feedforward", "max_frames"):
-            least = int(name != "encoder_layers")
-            if getattr(self, name) < least:
-                raise ConfigError(f"model.{name} must be at least {least}, not {getattr(self, name)}")
+        super().__post_init__()
+        self.check_least("heads", "decoder_layers", "feedforward", "max_frames")
+        self.check_least("encoder_layers", least=0)
         if self.width % self.heads:
             raise ConfigError(f"model.heads must divide model.width: {self.heads} does not divide {self.width}")
-        if self.max_tokens < 3:
-            raise ConfigError(f"model.max_tokens must be at least 3: start, a word, end; not {self.max_tokens}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout must be from 0 to below 1, not {self.dropout}")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -135,8 +123,8 @@ class DecoderLayer(nn.Module):
         return x + self.feedforward(x), (keys, values), weights.mean(1).reshape(count, length, -1)
 
 
-class Advanced(nn.Module):
-    """Features of frames → words. `encode` and `step` serve decoding; `forward` is teacher forcing."""
+class Advanced(CaptioningModel):
+    """Places of frames attend to each other; words attend to them and to the words before."""
 
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()
@@ -158,16 +146,15 @@ class Advanced(nn.Module):
         nn.init.normal_(self.word_position.weight, std=0.02)
 
     def encode(self, features: Tensor, frame_mask: Tensor) -> tuple[Memory, State]:
-        """Features `[B, T, P, D]` and a mask `[B, T]`, true at real frames → memory, the state before the first word.
+        """Memory holds the decoder layers' keys and values, `[B, T·P, 2·W·layers]`.
 
-        Memory: `memory` float `[B, T·P, 2·W·layers]`, `memory_mask` bool `[B, T·P]`.
         State: `state_keys`, `state_values` float `[B, layers, 0, W]`, `state_position` int64 `[B]`.
         """
         batch, frames, positions = features.shape[:3]
         place = torch.arange(frames, device=features.device).clamp(max=self.config.max_frames - 1)
         x = self.project(features) + self.position + self.frame[place]
         x = self.dropout(x).flatten(1, 2)
-        mask = frame_mask[:, :, None].expand(batch, frames, positions).flatten(1)
+        mask = slot_mask(frame_mask, positions)
         bias = torch.where(mask, 0.0, MASKED)[:, None, None].to(x.dtype)
         for layer in self.encoder:
             x = layer(x, bias)
@@ -177,7 +164,6 @@ class Advanced(nn.Module):
         return memory, {"state_keys": empty, "state_values": empty, "state_position": position}
 
     def step(self, token: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
-        """One word further: tokens `[N]` → logits `[N, V]`, state, attention `[N, T·P]`. N is a multiple of B."""
         place = state["state_position"].clamp(max=self.config.max_tokens - 1)
         x = (self.embedding(token) + self.word_position(place))[:, None]
         keys, values = [], []
@@ -194,7 +180,6 @@ class Advanced(nn.Module):
         return self.logits(x[:, 0]), following, attention[:, 0]
 
     def forward(self, features: Tensor, frame_mask: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher forcing: tokens `[B, C, L]`, C captions a clip → decoder outputs `[B, C, L, W]` for `logits`."""
         memory, _ = self.encode(features, frame_mask)
         batch, captions, length = tokens.shape
         x: Tensor = self.embedding(tokens.flatten(0, 1)) + self.word_position.weight[:length]
@@ -210,7 +195,6 @@ class Advanced(nn.Module):
         parts = [split_heads(part, self.config.heads) for part in memory["memory"].chunk(2 * len(self.decoder), 2)]
         return [(keys, values, bias) for keys, values in zip(parts[::2], parts[1::2], strict=True)]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Decoder outputs `[..., W]` → logits `[..., V]`."""
-        logits: Tensor = functional.linear(self.decoder_norm(x), self.embedding.weight, self.bias)
+    def logits(self, outputs: Tensor) -> Tensor:
+        logits: Tensor = functional.linear(self.decoder_norm(outputs), self.embedding.weight, self.bias)
         return logits

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from video_captioning.errors import CheckpointError, ConfigError
-from video_captioning.models.advanced import Advanced, AdvancedConfig
+from video_captioning.models import registry
+from video_captioning.models.interface import CaptioningModel
 
 VERSION = 1
 
@@ -22,7 +23,7 @@ class Description:
     """What a checkpoint says of itself, beside its weights."""
 
     kind: str
-    """Name of the model: `advanced`."""
+    """Name of the model: `baseline`, `attention` or `advanced`."""
     model: dict[str, Any]
     """Fields of the model's config."""
     backbone: dict[str, Any]
@@ -43,7 +44,7 @@ def describe(checkpoint: dict[str, Any], description: Description) -> None:
     checkpoint["vidcap"] = {"version": VERSION, **fields}
 
 
-def load(path: str | Path) -> tuple[Advanced, Description]:
+def load(path: str | Path) -> tuple[CaptioningModel, Description]:
     """The model, in evaluation mode, and its description.
 
     Raises:
@@ -65,7 +66,7 @@ def load(path: str | Path) -> tuple[Advanced, Description]:
     try:
         fields["tokenizer"] = base64.b64decode(fields["tokenizer"])
         description = Description(**fields)
-        model = Advanced(AdvancedConfig(**description.model))
+        model = registry.create(description.kind, **description.model)
         prefix = "model."
         model.load_state_dict(
             {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

@@ -26,13 +26,13 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
+from video_captioning.data import views
 from video_captioning.data.dataset import mirrored_places
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced
 from video_captioning.models.backbone import CompactConfig, CompactModel, full_length
 from video_captioning.models.compact import CompactEncoder
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
-from video_captioning.training import views
 from video_captioning.training.distillation_data import HELD_OUT, crop, load, load_features, pooled
 from video_captioning.training.muon import Muon
 

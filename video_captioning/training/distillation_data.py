@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel
 
+from video_captioning.data import views
 from video_captioning.data.items import Item, read_folder
 from video_captioning.frames import Resize, Sampling, sample
-from video_captioning.training import views
 
 SIDE = 224
 """Of a stored picture and of what the teacher sees, pixels."""
@@ -30,6 +30,8 @@ The frames of a clip are much alike, and a student that knows them by heart spoi
 """
 HELD_OUT = 50
 """Every n-th picture is not learned from, whole or in part; those of them with captions are for validation."""
+SMALLEST = 0.15
+"""Area of a crop, at least, as a share of the picture's."""
 MIXED = 0.3
 """Share of the crops that get a part of another picture."""
 TEACHER_BATCH = 32  # what stays in the caches of a processor
@@ -79,13 +81,13 @@ def crop(pixels: np.ndarray, picture: int, number: int) -> Tensor:
     if not number:
         return torch.from_numpy(pixels[picture]).permute(2, 0, 1)[None]
     rng = np.random.default_rng((picture, number))
-    part = views.crop(pixels[picture], rng)
+    part = views.crop(pixels[picture][None], SMALLEST, rng)
     if rng.random() >= MIXED:
         return part
     other = int(rng.integers(len(pixels)))
     if other % HELD_OUT == 0:  # the next one instead
         other = (other + 1) % len(pixels)
-    return views.paste(part, views.crop(pixels[other], rng), rng)
+    return views.paste(part, views.crop(pixels[other][None], SMALLEST, rng), rng)
 
 
 def teach(pictures: Path, teacher: Path, crops: int, out: Path) -> None:

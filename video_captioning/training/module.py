@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_captioning.data.dataset import Batch
+from video_captioning.data.dataset import Batch, world
+from video_captioning.decoding import Decoding, decode
 from video_captioning.errors import ConfigError
-from video_captioning.models.advanced import Advanced
+from video_captioning.export.runtime import SPECIAL, Stepper
+from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import Tokenizer
+from video_captioning.training.judge import Judge
 from video_captioning.training.optimizer import scheduled_adamw
+
+GREEDY = Decoding(beam=1, no_repeat_ngram=3)
 
 
 @dataclass(frozen=True)
@@ -31,42 +36,76 @@ class Optimization:
     """Share of the places whose features are hidden while training."""
     ema: float = 0.995
     """How much of the moving average of the weights, which is what is kept, each step leaves."""
+    samples: int = 5
+    """Of each clip, in self-critical training."""
+    bleu_reward: float = 0.0
+    """How much BLEU-4 counts beside CIDEr-D, in self-critical training."""
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ConfigError(f"training.learning_rate must be above 0, not {self.learning_rate}")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"training.weight_decay must be at least 0, not {self.weight_decay}")
+        for name in ("weight_decay", "bleu_reward"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")
         for name in ("warmup", "label_smoothing", "feature_dropout", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be from 0 to below 1, not {getattr(self, name)}")
+        if self.samples < 2:
+            raise ConfigError(f"training.samples must be at least 2, to be compared, not {self.samples}")
 
 
 class CaptioningModule(lightning.LightningModule):
-    """A captioner under training."""
+    """A captioner under training.
 
-    def __init__(self, model: Advanced, optimization: Optimization) -> None:
+    Attributes:
+        hypotheses: what it said of each validation item, by id, the last time.
+    """
+
+    def __init__(self, model: CaptioningModel, optimization: Optimization, judge: Judge, seed: int = 0) -> None:
         super().__init__()
         self.model = model
         self.optimization = optimization
+        self.judge = judge
+        self.seed = seed
+        self.said: dict[int, str] = {}
+        self.hypotheses: dict[str, str] = {}
 
-    def loss(self, batch: Batch, smoothing: float) -> Tensor:
-        """Mean cross-entropy a token; padding counts for nothing and is not computed."""
-        outputs = self.model(batch.features, batch.frame_mask, batch.tokens[:, :, :-1])
+    def on_train_epoch_start(self) -> None:
+        """Chance depends on the epoch alone, so that a resumed run goes on as if never stopped."""
+        torch.manual_seed((self.seed * 1000 + self.current_epoch) * 1000 + world()[0])
+
+    def hide_places(self, batch: Batch) -> Tensor:
+        """Features without those of some places, so that none is relied upon."""
+        kept = torch.rand(batch.features.shape[:3], device=self.device) >= self.optimization.feature_dropout
+        return batch.features * kept[..., None]
+
+    def loss(self, batch: Batch, features: Tensor, smoothing: float) -> Tensor:
+        """Mean cross-entropy a token, weighted by caption; padding counts for nothing and is not computed."""
+        outputs = self.model(features, batch.frame_mask, batch.tokens[:, :, :-1])
         targets = batch.tokens[:, :, 1:]
         real = targets != Tokenizer.pad
-        return functional.cross_entropy(self.model.logits(outputs[real]), targets[real], label_smoothing=smoothing)
+        logits = self.model.logits(outputs[real])
+        each = functional.cross_entropy(logits, targets[real], label_smoothing=smoothing, reduction="none")
+        weights = batch.weights[:, :, None].expand(real.shape)[real]
+        return (each * weights).sum() / weights.sum()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        kept = torch.rand(batch.features.shape[:3], device=self.device) >= self.optimization.feature_dropout
-        batch = Batch(batch.features * kept[..., None], batch.frame_mask, batch.tokens)
-        loss = self.loss(batch, self.optimization.label_smoothing)
+        loss = self.loss(batch, self.hide_places(batch), self.optimization.label_smoothing)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.tokens))
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
         count = int((batch.tokens[:, :, 1:] != Tokenizer.pad).sum())
-        self.log("val_loss", self.loss(batch, 0.0), prog_bar=True, batch_size=count)
+        self.log("val_loss", self.loss(batch, batch.features, 0.0), prog_bar=True, batch_size=count)
+        stepper = Stepper(self.model)
+        memory, state = stepper.start(batch.features, batch.frame_mask)
+        for item, [best] in zip(batch.items.tolist(), decode(stepper.step, state, memory, GREEDY, SPECIAL), strict=True):
+            self.said[item] = self.judge.tokenizer.decode(best.tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        self.hypotheses = {self.judge.items[number].id: text for number, text in self.said.items()}
+        self.log_dict(self.judge.scores(self.said))
+        self.said = {}
 
     def configure_optimizers(self) -> Any:
         options = self.optimization

@@ -1,4 +1,4 @@
-"""Views of pictures for distillation: crops and mixes, which the teacher sees too, and colours, which it does not."""
+"""Views of pictures: crops, mixes and other colours."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from torch import Tensor
 from torch.nn import functional
 
 GREY = np.full((3, 3), 1 / 3)
-SMALLEST = 0.15
-"""Smallest area of a crop, as a share of the picture's."""
 
 
-def crop(picture: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """A stretched part of a picture `[T, T, 3]`, uint8 `[1, 3, T, T]`."""
-    side = len(picture)
-    scale, stretch = np.sqrt(rng.uniform(SMALLEST, 1)), np.exp(rng.uniform(-0.25, 0.25))
+def crop(frames: np.ndarray, smallest: float, rng: np.random.Generator) -> Tensor:
+    """A stretched part of all frames of a clip, the same of each: `[N, T, T, 3]` → uint8 `[N, 3, T, T]`.
+
+    Args:
+        smallest: area of the part, at least, as a share of the whole.
+    """
+    side = frames.shape[1]
+    scale, stretch = np.sqrt(rng.uniform(smallest, 1)), np.exp(rng.uniform(-0.25, 0.25))
     height, width = (min(side, round(side * edge)) for edge in (scale * stretch, scale / stretch))
     top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
-    part = torch.from_numpy(picture[top : top + height, left : left + width]).permute(2, 0, 1)[None]
+    part = torch.from_numpy(frames[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     return shrink(part, side)
 
 
