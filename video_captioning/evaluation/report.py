@@ -77,10 +77,10 @@ def page(evaluation: Evaluation, data: str, command: str) -> str:
     model = evaluation.captions[0].model
     found = rows(evaluation)
     ranked = sorted(found, key=lambda row: row.scores[RANKED_BY], reverse=True)
-    half = min(PICTURED, len(found) // 2)
+    half = min(PICTURED, (len(found) + 1) // 2)  # of few items, each is shown once
     sections = {
-        "Best": (f"The highest {RANKED_BY}.", cards(ranked[: max(1, half)])),
-        "Worst": (f"The lowest {RANKED_BY}, the worst first.", cards(ranked[::-1][:half])),
+        "Best": (f"The highest {RANKED_BY}.", cards(ranked[:half])),
+        "Worst": (f"The lowest {RANKED_BY}, the worst first.", cards(ranked[half:][::-1][:PICTURED])),
         "Most repeated": ("What was said of several items, and one frame of some of them.", repeated(found)),
         "Not captioned": ("These are not in the scores.", failures(evaluation)),
     }
@@ -157,9 +157,10 @@ def cards(chosen: Sequence[Row]) -> str:
 def card(row: Row) -> str:
     values = "".join(f"<span>{name} <b>{value:.3f}</b></span>" for name, value in shown(row).items())
     pictures = thumbnails(row.item.path, 4)
-    figures = "".join(figure(picture, f"{picture.time:.1f} s") for picture in pictures)
+    still = len(pictures) == 1
+    figures = "".join(figure(picture, "" if still else f"{picture.time:.1f} s") for picture in pictures)
     return (
-        f'<article><div class="frames{" single" if len(pictures) == 1 else ""}">{figures}</div>'
+        f'<article><div class="frames{" single" if still else ""}">{figures}</div>'
         f'<h3>{text(row.caption.text)}</h3><div class="values">{values}</div>'
         f"{references(row.item)}<small>{text(row.item.id)}</small></article>"
     )
@@ -167,8 +168,7 @@ def card(row: Row) -> str:
 
 def figure(picture: Thumbnail, about: str) -> str:
     size = f'width="{picture.width}" height="{picture.height}"'
-    caption = text(about)
-    return f'<figure><img src="{picture.uri}" {size} alt="frame, {caption}"><figcaption>{caption}</figcaption></figure>'
+    return f'<figure><img src="{picture.uri}" {size} alt="frame"><figcaption>{text(about)}</figcaption></figure>'
 
 
 def references(item: Item) -> str:
