@@ -12,6 +12,7 @@ import click
 
 from video_captioning.cli.extras import needs
 from video_captioning.cli.output import complain
+from video_captioning.errors import OutputError
 
 if TYPE_CHECKING:
     from video_captioning.data.hub import Download
@@ -134,8 +135,12 @@ def folder(listing: Path, validation: Path | None, test: Path | None, out: Path,
     a JSONL listing is {"file": …, "captions": […]}.
     """
     from video_captioning.data import folder as dataset
-    from video_captioning.data.prepare import alone
+    from video_captioning.data.prepare import SPLITS, alone
 
+    written = {(out / f"{split}.jsonl").resolve() for split in SPLITS}
+    for given in (listing, validation, test):
+        if given and given.resolve() in written:
+            raise OutputError(given, "it would be overwritten", "name another folder in --out")
     with alone(out):
         clips, splits = dataset.read_clips({"train": listing, "val": validation, "test": test}, seed)
         finish(out, clips, splits, {"name": "folder", "seed": seed}, clean)
@@ -197,7 +202,7 @@ def remarks(summary: Mapping[str, Any]) -> Iterator[str]:
         name, reason = next(iter(bad.items()))
         yield f"warning: {len(bad)} clips cannot be decoded, such as {name}: {reason}; dataset_summary.json has all"
     if leaks := summary["leaks"]:
-        yield f"warning: {len(leaks)} files are in two splits under two names, such as {', '.join(leaks[0])}"
+        yield f"warning: {len(leaks)} files are in two splits, such as {', '.join(leaks[0])}"
     if summary.get("unannotated"):
         yield f"note: {summary['unannotated']} files bear no id of the annotations and are left out"
     if summary["uncaptioned"]:

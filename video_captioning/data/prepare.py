@@ -220,16 +220,16 @@ def counts(part: Found) -> dict[str, int]:
 
 def same_files(found: Mapping[Split, Found]) -> list[list[tuple[Split, str]]]:
     """Split and id of clips whose files hold the same bytes; only files of one size are read for it."""
-    by_size: dict[int, dict[Path, tuple[Split, str]]] = defaultdict(dict)
+    by_size: dict[int, dict[tuple[Split, Path], str]] = defaultdict(dict)
     for split, part in found.items():
         for clip in part.usable:
-            if clip.path:
-                by_size[clip.path.stat().st_size].setdefault(clip.path, (split, clip.id))
+            if clip.path:  # a file that a split has several times, as more than one item, is no copy
+                by_size[clip.path.stat().st_size].setdefault((split, clip.path), clip.id)
     groups: dict[bytes, list[tuple[Split, str]]] = defaultdict(list)
     for places in by_size.values():
-        for path, place in places.items() if len(places) > 1 else ():
+        for (split, path), name in places.items() if len(places) > 1 else ():
             with path.open("rb") as file:
-                groups[hashlib.file_digest(file, "sha256").digest()].append(place)
+                groups[hashlib.file_digest(file, "sha256").digest()].append((split, name))
     return [group for group in groups.values() if len(group) > 1]
 
 
