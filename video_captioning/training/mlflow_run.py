@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from video_captioning.errors import ConfigError
+from video_captioning.training.configure import leaves
 from video_captioning.training.record import Row, write_whole
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class MlflowRun:
         self.experiment = str(options["experiment"])
         self.name = options["run_name"] or out.name
         self.out = out
-        self.parameters = {name: str(value)[:LONGEST] for name, value in flat(config).items()}
+        self.parameters = {name: str(value)[:LONGEST] for name, value in leaves(config).items()}
         self.tags = {name: value for name, value in tags.items() if value is not None}
         self.connection: Connection | None = None
 
@@ -167,14 +168,6 @@ def prepare(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-
-
-def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """All fields by their dotted names."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        fields |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
-    return fields
 
 
 def batches(values: list[Any], size: int) -> list[list[Any]]:

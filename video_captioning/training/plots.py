@@ -25,6 +25,7 @@ class Plots(Callback):
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.able = True
         self.due = time.monotonic() + OFTEN
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
@@ -38,14 +39,14 @@ class Plots(Callback):
         self.draw(trainer)
 
     def draw(self, trainer: Any) -> None:
-        if not trainer.is_global_zero:
+        if not (self.able and trainer.is_global_zero):
             return
         try:
             draw(self.out)
             self.due = time.monotonic() + OFTEN
         except MissingExtraError as error:
             warnings.warn(f"no plots are drawn: {error}", stacklevel=1)
-            self.due = float("inf")
+            self.able = False
 
 
 def draw(out: Path) -> None:

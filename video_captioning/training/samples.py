@@ -52,8 +52,8 @@ class Samples(Callback):
     """
 
     def __init__(self, items: Sequence[Item], out: Path) -> None:
-        places = {len(items) * number // COUNT for number in range(COUNT)}  # all, if there are no more
-        self.items = [items[place] for place in sorted(places)]
+        count = min(COUNT, len(items))
+        self.items = [items[len(items) * number // count] for number in range(count)]
         self.path = out / "samples.html"
         self.said: dict[int, dict[str, str]] = {}
         """Captions by epoch and item id."""
