@@ -86,5 +86,5 @@ def explained(what: str) -> Iterator[None]:
             place = error.filename or what
             raise OutputError(place, f"cannot be written ({error.strerror})", "make room, run again") from error
         reason = " ".join((str(error) or type(error).__name__).split("\n")[0].split()).rstrip(".")
-        way_out = "check the network, HF_ENDPOINT and the revision; what has come so far is kept"
+        way_out = "check the network, HF_ENDPOINT and the revision, or give a local copy; what has come so far is kept"
         raise DataError(what, f"cannot be downloaded ({reason})", way_out) from error
