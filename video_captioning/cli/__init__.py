@@ -53,22 +53,22 @@ def vidcap() -> None:
     """
 
 
-def main() -> None:
-    """Run `vidcap` on the arguments of the process.
+def main(command: click.Command = vidcap, name: str = "vidcap") -> None:
+    """Run a command on the arguments of the process.
 
     Exit status: 0, or 1 where something failed, 2 for wrong usage, 130 for Ctrl-C, 141 for a closed pipe.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
-    if status := run():
+    if status := run(command, name):
         leave(status)
 
 
-def run() -> int:
+def run(command: click.Command, name: str) -> int:
     """The exit status of the command; errors have been told."""
     try:
-        status = vidcap.main(prog_name="vidcap", standalone_mode=False)
+        status = command.main(prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()

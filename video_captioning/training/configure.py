@@ -47,7 +47,9 @@ def configure(model: str, overrides: list[str]) -> DictConfig:
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split()).partition(" Config search path:")[0]
-        raise ConfigError(f"{reason} (in: {' '.join([model, *overrides])}); see `vidcap train {model} --show`") from error
+        raise ConfigError(
+            f"{reason} (in: {' '.join([model, *overrides])}); see `vidcap train {model} --show`"
+        ) from error
     for name, value in leaves(plain(config)).items():
         check_name(name, known)
         check_value(name, value, known[name])

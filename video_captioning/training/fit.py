@@ -39,7 +39,7 @@ class Describe(Callback):
 class Report(Callback):
     """One line an epoch on stderr."""
 
-    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
         if not trainer.sanity_checking and trainer.is_global_zero:
             measured = ", ".join(f"{name} {value.item():.4f}" for name, value in trainer.callback_metrics.items())
             click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {measured}", err=True)
@@ -62,9 +62,7 @@ def checkpoints(out: Path, options: DictConfig) -> list[Callback]:
     if options.keep_every:
         name = "epoch{epoch:03d}"
         kept.append(
-            ModelCheckpoint(
-                out, name, every_n_epochs=options.keep_every, save_top_k=-1, auto_insert_metric_name=False
-            )
+            ModelCheckpoint(out, name, every_n_epochs=options.keep_every, save_top_k=-1, auto_insert_metric_name=False)
         )
     if options.patience:
         kept.append(EarlyStopping("val_cider", mode="max", patience=options.patience))

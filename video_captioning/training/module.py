@@ -99,7 +99,9 @@ class CaptioningModule(lightning.LightningModule):
         self.log("val_loss", self.loss(batch, batch.features, 0.0), prog_bar=True, batch_size=count)
         stepper = Stepper(self.model)
         memory, state = stepper.start(batch.features, batch.frame_mask)
-        for item, [best] in zip(batch.items.tolist(), decode(stepper.step, state, memory, GREEDY, SPECIAL), strict=True):
+        for item, [best] in zip(
+            batch.items.tolist(), decode(stepper.step, state, memory, GREEDY, SPECIAL), strict=True
+        ):
             self.said[item] = self.judge.tokenizer.decode(best.tokens)
 
     def on_validation_epoch_end(self) -> None:
