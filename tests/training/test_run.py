@@ -58,7 +58,7 @@ def test_a_line_an_epoch_on_stderr_and_nothing_on_stdout(run: Run, capfd: pytest
     last = run("training.max_epochs=2")
     said = capfd.readouterr()
     assert said.out == ""
-    lines = [line for line in said.err.splitlines() if "model shards" not in line]
+    lines = [line for line in said.err.splitlines() if line and "model shards" not in line]
     number = r"\d+\.\d{4}"
     for epoch, line in enumerate(lines, 1):
         shown = ", ".join(f"{name} {number}" for name in SHOWN)
