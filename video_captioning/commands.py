@@ -51,7 +51,9 @@ def inference(kind: str, checkpoint: Path, video: str) -> None:
     tell_warnings_plainly()
     captioner = load(checkpoint)
     if captioner.bundle.kind != kind:
-        raise CheckpointError(checkpoint, f"is of the model '{captioner.bundle.kind}'", f"say inference {captioner.bundle.kind}")
+        raise CheckpointError(
+            checkpoint, f"is of the model '{captioner.bundle.kind}'", f"say inference {captioner.bundle.kind}"
+        )
     click.echo(captioner(video).text)
 
 

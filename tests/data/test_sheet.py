@@ -45,7 +45,7 @@ def test_the_sheet_shows_frames_and_captions(listing: str) -> None:
     for part, name, channel in ((parts[0], "red", 0), (parts[1], "blue", 2)):
         assert f"<b>{name}</b> & more" in unescape(part)
         pictures = [picture(code) for code in re.findall(r"data:image/jpeg;base64,([^\"]+)", part)]
-        assert [found.shape for found in pictures] == [(144, 256, 3)] * 3
+        assert [found.shape for found in pictures] == [(90, 160, 3)] * 3
         assert all(found.mean((0, 1)).argmax() == channel and found.mean() < 120 for found in pictures)
     assert 'class="error"' in parts[2] and "broken" in parts[2]
     assert "2 items cannot be decoded" in result.stderr

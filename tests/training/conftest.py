@@ -84,4 +84,5 @@ def settings(folder: Path, media: dict[Path, str], store: Path, out: str = "run"
         "training.batch_size=8",
         "training.learning_rate=3e-3",
         "training.max_epochs=1",
+        "logging=none",
     ]

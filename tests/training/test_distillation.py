@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 from tests import tiny
 from tests.conftest import MakeClip
+from video_captioning.data import views
 from video_captioning.data.dataset import mirrored_places
 from video_captioning.models.backbone import Backbone
 from video_captioning.training import distillation

@@ -26,7 +26,6 @@ from video_captioning.tokenizer import Tokenizer
 from video_captioning.training import run as room
 from video_captioning.training.module import CaptioningModule
 
-
 SHOWN = ("loss", "val_loss", "val_bleu4", "val_rouge_l", "val_cider", "val_meteor")
 
 
@@ -64,7 +63,9 @@ def test_a_line_an_epoch_on_stderr_and_nothing_on_stdout(run: Run, capfd: pytest
         shown = ", ".join(f"{name} {number}" for name in SHOWN)
         assert re.fullmatch(rf"epoch {epoch}/2: {shown}", line)
     assert len(lines) == 2
-    assert sorted(path.name for path in last.parent.iterdir()) == [".lock", "best.ckpt", "last.ckpt", "tokenizer.model"]
+    assert {path.name for path in last.parent.iterdir()} == {
+        *(".lock", "best.ckpt", "last.ckpt", "metrics.jsonl", "plots", "samples.html", "tokenizer.model")
+    }
 
 
 def test_a_checkpoint_describes_itself(run: Run) -> None:

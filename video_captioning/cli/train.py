@@ -18,16 +18,17 @@ def train(model: str, overrides: tuple[str, ...], show: bool) -> None:
     vidcap train advanced dataset.train=captions.tsv out=runs/mine
     vidcap train advanced dataset.train=captions.tsv training.max_epochs=3 --show
 
-    MODEL is `advanced`. An OVERRIDE is FIELD=VALUE; --show prints all fields.
+    MODEL is baseline, attention or advanced. An OVERRIDE is FIELD=VALUE; --show prints all fields.
     A line of captions.tsv is the file of a clip, a tab and a caption. A run
     that is found in `out` is resumed.
     """
     with needs("vidcap train", "train"):
         from omegaconf import OmegaConf
 
-        from video_captioning.training import run
+        from video_captioning.training.configure import configure
+        from video_captioning.training.run import train as start
     tell_warnings_plainly()
     if show:
-        click.echo(OmegaConf.to_yaml(run.configure(model, list(overrides))), nl=False)
+        click.echo(OmegaConf.to_yaml(configure(model, list(overrides))), nl=False)
     else:
-        click.echo(run.train(model, list(overrides)))
+        click.echo(start(model, list(overrides)))

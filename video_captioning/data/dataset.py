@@ -28,9 +28,9 @@ class Draw(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A drawn item."""
+    """A drawn item, by its number in the dataset."""
 
-    index: int
+    item: int
     features: np.ndarray
     tokens: list[list[int]]
     weights: list[float]
@@ -99,15 +99,13 @@ class CaptionDataset(Dataset[Example]):
         return [self.example(draw, features) for draw, features in zip(draws, read, strict=True)]
 
     def example(self, draw: Draw, features: np.ndarray) -> Example:
-        index = draw.item
+        item = draw.item
         if len(features) == 1:  # a picture that stands still
-            features = np.repeat(features, self.items[index].frames, 0)
+            features = np.repeat(features, self.items[item].frames, 0)
         if draw.mirror and features.shape[1] == len(self.mirror):
             features = features[:, self.mirror]
-        tokens, weights = (
-            [values[index][number] for number in draw.captions] for values in (self.captions, self.weights)
-        )
-        return Example(index, features, tokens, weights)
+        tokens = [self.captions[item][number] for number in draw.captions]
+        return Example(item, features, tokens, [self.weights[item][number] for number in draw.captions])
 
 
 def consensus_weights(items: Sequence[Item], strength: float) -> list[list[float]]:
@@ -150,7 +148,7 @@ def collate(clips: Sequence[Example]) -> Batch:
         weights[row, : len(clip.weights)] = torch.tensor(clip.weights)
         for column, caption in enumerate(clip.tokens):
             tokens[row, column, : len(caption)] = torch.tensor(caption)
-    return Batch(features, mask, tokens, weights, torch.tensor([clip.index for clip in clips]))
+    return Batch(features, mask, tokens, weights, torch.tensor([clip.item for clip in clips]))
 
 
 class CaptionSampler(Sampler[list[Draw]]):

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import html
 import random
-from base64 import b64encode
 from collections.abc import Callable, Iterable
-from fractions import Fraction
 from pathlib import Path
 
-import av
-from av.video.frame import VideoFrame
-
 from video_captioning.data.items import Item, read_folder
+from video_captioning.data.thumbnails import thumbnails
 from video_captioning.errors import MediaError, printable
-from video_captioning.frames import Pixels, Sampling, sample
 
 FRAMES = 3
-HEIGHT = 144
-"""Pixels of a thumbnail."""
-QUALITY = "5"
-"""FFmpeg's scale of JPEG: 2 is best, 31 is worst."""
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -31,7 +22,7 @@ PAGE = """<!DOCTYPE html>
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }}
 article {{ border-top: 1px solid #ccc; padding: 1rem 0 }}
 h2 {{ font-size: 1rem; margin: 0 0 .5rem; overflow-wrap: anywhere }}
-img {{ height: {height}px; margin-right: 4px }}
+img {{ margin-right: 4px }}
 .error {{ color: #b00020 }}
 </style>
 <h1>{title}</h1>
@@ -61,7 +52,7 @@ def sheet(
             pictures = f'<p class="error">{html.escape(printable(error.problem))}</p>'
         parts.append(article(item, pictures))
     title = html.escape(printable(listing))
-    page = PAGE.format(title=title, height=HEIGHT, count=len(chosen), all=len(items), seed=seed, items="".join(parts))
+    page = PAGE.format(title=title, count=len(chosen), all=len(items), seed=seed, items="".join(parts))
     return page, failed
 
 
@@ -73,21 +64,5 @@ def article(item: Item, pictures: str) -> str:
 
 def strip(path: Path) -> str:
     """A few frames of a clip as images. Raises MediaError."""
-    frames = sample(path, Sampling(frames=FRAMES))
-    return "".join(
-        f'<img src="data:image/jpeg;base64,{b64encode(jpeg(pixels)).decode()}" alt="at {time:.1f} s">'
-        for pixels, time in zip(frames.pixels, frames.times, strict=True)
-    )
-
-
-def jpeg(pixels: Pixels) -> bytes:
-    """A thumbnail of a picture uint8 RGB `[height, width, 3]`."""
-    height, width, _ = pixels.shape
-    size = max(2, round(width * HEIGHT / height / 2) * 2)
-    frame = VideoFrame.from_ndarray(pixels, "rgb24").reformat(min(size, 16 * HEIGHT), HEIGHT, "yuvj420p")
-    encoder = av.CodecContext.create("mjpeg", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuvj420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.options = {"qmin": QUALITY, "qmax": QUALITY}
-    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    shown = thumbnails(path, FRAMES)
+    return "".join(f'<img src="{picture.uri}" alt="at {picture.time:.1f} s">' for picture in shown)

@@ -14,8 +14,9 @@ from typing import Any
 from video_captioning import __version__
 from video_captioning.captioner import Caption
 from video_captioning.data.items import Item
+from video_captioning.data.thumbnails import Thumbnail, thumbnails
+from video_captioning.errors import MediaError
 from video_captioning.evaluation.evaluate import Evaluation
-from video_captioning.evaluation.thumbnails import Thumbnail, thumbnails
 from video_captioning.metrics.tables import varied
 
 PICTURED = 25  # best, and as many worst; with the frames of all 3,000 items of a test set a page would be too large
@@ -154,9 +155,17 @@ def cards(chosen: Sequence[Row]) -> str:
     return f'<div class="cards">{"".join(map(card, chosen))}</div>' if chosen else ""
 
 
+def frames_of(row: Row, count: int) -> list[Thumbnail]:
+    """None where the file cannot be read any more: its scores are not lost for that."""
+    try:
+        return thumbnails(row.item.path, count)
+    except MediaError:
+        return []
+
+
 def card(row: Row) -> str:
     values = "".join(f"<span>{name} <b>{value:.3f}</b></span>" for name, value in shown(row).items())
-    pictures = thumbnails(row.item.path, 4)
+    pictures = frames_of(row, 4)
     still = len(pictures) == 1
     figures = "".join(figure(picture, "" if still else f"{picture.time:.1f} s") for picture in pictures)
     return (
@@ -188,7 +197,7 @@ def repeated(found: Sequence[Row]) -> str:
     often = sorted((group for group in by_text.values() if len(group) > 1), key=len, reverse=True)[:REPEATED]
     articles = []
     for group in often:
-        figures = "".join(figure(picture, row.item.id) for row in group[:4] for picture in thumbnails(row.item.path, 1))
+        figures = "".join(figure(picture, row.item.id) for row in group[:4] for picture in frames_of(row, 1))
         share = f"{len(group)} times, {len(group) / len(found):.1%} of the captions"
         articles.append(
             f'<article><div class="frames">{figures}</div><h3>{text(group[0].caption.text)}</h3>'

@@ -52,6 +52,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[T
 
 
 class FeedForward(nn.Sequential):
+    config: AdvancedConfig
+
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__(
             nn.LayerNorm(config.width),
@@ -64,6 +66,8 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderLayer(nn.Module):
+    config: AdvancedConfig
+
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()
         self.heads = config.heads
@@ -82,6 +86,8 @@ class EncoderLayer(nn.Module):
 
 class DecoderLayer(nn.Module):
     """Attention to the words so far, attention to the memory, a feed-forward network."""
+
+    config: AdvancedConfig
 
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()
@@ -125,6 +131,8 @@ class DecoderLayer(nn.Module):
 
 class Advanced(CaptioningModel):
     """Places of frames attend to each other; words attend to them and to the words before."""
+
+    config: AdvancedConfig
 
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()

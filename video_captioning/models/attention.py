@@ -32,6 +32,8 @@ class AttentionConfig(Sizes):
 class Attention(CaptioningModel):
     """Each place of the frames is followed through time; a word attends to all places of all frames."""
 
+    config: AttentionConfig
+
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         self.config = config

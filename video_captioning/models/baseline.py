@@ -22,6 +22,8 @@ class BaselineConfig(Sizes):
 class Baseline(CaptioningModel):
     """An image's mean feature and an LSTM decoder; its attention is the same for all real places."""
 
+    config: BaselineConfig
+
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__()
         self.config = config

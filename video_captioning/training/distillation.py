@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from video_captioning.data import views
 from video_captioning.data.dataset import mirrored_places
 from video_captioning.models import checkpoint
-from video_captioning.models.advanced import Advanced
 from video_captioning.models.backbone import CompactConfig, CompactModel, full_length
 from video_captioning.models.compact import CompactEncoder
+from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 from video_captioning.training.distillation_data import HELD_OUT, crop, load, load_features, pooled
 from video_captioning.training.muon import Muon
@@ -160,7 +160,7 @@ class Distiller(lightning.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Distillation, decoder: Advanced, features: Tensor) -> None:
+    def __init__(self, config: Distillation, decoder: CaptioningModel, features: Tensor) -> None:
         """`features` of the teacher, `[N, 1 + G², D]`, give the scale that is regressed on."""
         super().__init__()
         self.config = config

@@ -15,7 +15,8 @@ import click
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 from torch import Tensor
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader
 from video_captioning.errors import ConfigError, OutputError
 from video_captioning.models import checkpoint
 from video_captioning.training.module import CaptioningModule
+from video_captioning.training.progress import progress_bar
 
 
 class Describe(Callback):
@@ -45,6 +47,10 @@ class Report(Callback):
             click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {measured}", err=True)
 
 
+LOG_EVERY = 10
+"""Steps from one measured training loss to the next."""
+
+
 def moving_average(decay: float) -> WeightAveraging:
     """An exponential moving average of the weights that forgets faster at first, as TensorFlow's does."""
 
@@ -54,10 +60,13 @@ def moving_average(decay: float) -> WeightAveraging:
     return WeightAveraging(avg_fn=update)
 
 
-def checkpoints(out: Path, options: DictConfig) -> list[Callback]:
-    """`last.ckpt`, `best.ckpt` by CIDEr-D on the validation items, and one of every so many epochs if wanted."""
+def always(module: CaptioningModule, out: Path, options: DictConfig) -> list[Callback]:
+    """Averaged weights, of which `last.ckpt` and `best.ckpt` (by validation CIDEr-D) are kept, and more if wanted."""
     kept: list[Callback] = [
-        ModelCheckpoint(out, "best", monitor="val_cider", mode="max", save_last=True, enable_version_counter=False)
+        moving_average(module.optimization.ema),
+        LearningRateMonitor("step"),
+        *filter(None, [progress_bar()]),
+        ModelCheckpoint(out, "best", monitor="val_cider", mode="max", save_last=True, enable_version_counter=False),
     ]
     if options.keep_every:
         name = "epoch{epoch:03d}"
@@ -75,7 +84,7 @@ def fit(
     validation: DataLoader[Any],
     config: DictConfig,
     callbacks: Sequence[Callback],
-    logger: Any = False,
+    logger: Logger,
 ) -> Path:
     """Train, or go on from `last.ckpt` in `out` if it is there; returns that path."""
     out, options = Path(config.out), config.training
@@ -92,16 +101,17 @@ def fit(
             gradient_clip_val=options.gradient_clip,
             logger=logger,
             enable_progress_bar=not quiet(),
+            log_every_n_steps=LOG_EVERY,
             enable_model_summary=False,
             use_distributed_sampler=False,
             profiler=SimpleProfiler(out, "profile") if config.debug.profile else None,
-            callbacks=[*callbacks, moving_average(module.optimization.ema), *checkpoints(out, options)],
+            callbacks=[*callbacks, *always(module, out, options)],
         )
     except ValueError as error:
         raise ConfigError(f"training.precision: {error}") from error
     except MisconfigurationException as error:
         raise ConfigError(f"training.devices: {error}") from error
-    # Lightning draws its progress bar on stdout, which is for results, and warns of what nobody here can change.
+    # What Lightning prints on stdout, which is for results, is none; and it warns of what nobody here can change.
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
         try:

@@ -33,7 +33,10 @@ from video_captioning.training.configure import configure, plain
 from video_captioning.training.fit import Describe, Report, fit, quiet
 from video_captioning.training.judge import Judge, Reward
 from video_captioning.training.module import CaptioningModule, Optimization
+from video_captioning.training.plots import Plots
+from video_captioning.training.samples import Samples
 from video_captioning.training.self_critical import SelfCriticalModule
+from video_captioning.training.tracking import tracker
 
 
 def train(model: str, overrides: list[str]) -> Path:
@@ -75,7 +78,12 @@ def train(model: str, overrides: list[str]) -> Path:
         )
         network = start(description, out / "last.ckpt", config.training.initial)
         module = make_module(network, optimization, data, validation, tokenizer, config)
-        return fit(module, *loaders(data, validation, config), config, [Describe(description), Report()])
+        logger = tracker(
+            plain(config.logging), out, plain(config), {"commit": description.commit, "data": description.data}
+        )
+        watching = [logger, Plots(out), Samples(validation.items, out)]
+        callbacks = [Describe(description), Report(), *watching]
+        return fit(module, *loaders(data, validation, config), config, callbacks, logger)
 
 
 def split(config: DictConfig) -> tuple[list[Item], list[Item]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,9 +12,8 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from video_captioning.data.items import Item
-from video_captioning.data.sheet import jpeg
+from video_captioning.data.thumbnails import thumbnails
 from video_captioning.errors import MediaError
-from video_captioning.frames import Sampling, sample
 from video_captioning.training.record import write_whole
 
 COUNT = 12
@@ -99,8 +97,8 @@ def article(item: Item, picture: str, said: Sequence[tuple[int, str]]) -> str:
 
 def thumbnail(item: Item) -> str:
     try:
-        pixels = sample(item.path, Sampling(frames=1, keyframes=True)).pixels[0]
+        [picture] = thumbnails(item.path, 1)
     except MediaError as error:
         warnings.warn(f"no thumbnail: {error}", stacklevel=1)
         return ""
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg(pixels)).decode()}">'
+    return f'<img alt="" src="{picture.uri}">'

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 
-from video_captioning.errors import MediaError
 from video_captioning.frames import Pixels, Sampling, sample
 
 SIDE = 208  # pixels, the longer side
@@ -30,11 +29,8 @@ class Thumbnail:
 
 
 def thumbnails(path: Path, count: int) -> list[Thumbnail]:
-    """At most `count` frames, evenly spread over the clip; none where it cannot be read."""
-    try:
-        frames = sample(path, Sampling(frames=count))
-    except MediaError:
-        return []
+    """At most `count` frames, evenly spread over the clip. Raises MediaError."""
+    frames = sample(path, Sampling(frames=count))
     return [jpeg(pixels, time) for pixels, time in zip(frames.pixels, frames.times.tolist(), strict=True)]
 
 
