@@ -208,8 +208,9 @@ def test_a_finished_run_that_is_started_again_is_left_alone(tmp_path: Path, serv
     assert server.asked == asked
 
 
-def test_a_server(tmp_path: Path, server: Server) -> None:
+def test_a_server(tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     assert start(tmp_path / "mine", server.uri) == []
+    assert capfd.readouterr().out == "", "stdout is for results"
     run = server.runs["run0"]
     assert run["info"]["status"] == "FINISHED"
     for name in ("loss", "val_cider"):
