@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from video_captioning.data.dataset import CaptionDataset, CaptionSampler, Draw, collate
+from video_captioning.data import dataset as room
+from video_captioning.data.dataset import CaptionDataset, CaptionSampler, Draw, collate, consensus_weights
 from video_captioning.data.features import StoredFeatures
 from video_captioning.data.items import Item
 from video_captioning.data.store import FeatureStore
@@ -168,3 +169,43 @@ def test_a_batch_marks_its_padding(store: FeatureStore) -> None:
             else:
                 assert tokens == [tokenizer.bos, *tokenizer.encode(WORDS[captions[column]]), tokenizer.eos]
                 assert batch.tokens[row, column, : len(tokens)].tolist() == tokens, "padding is at the end"
+
+
+def test_captions_that_agree_count_more() -> None:
+    agreed = "a man plays the guitar"
+    captions = (agreed, agreed, "a person plays the guitar", "my birthday")
+    items = [Item("a", Path("a"), captions), Item("b", Path("b"), ("the sea",)), Item("c", Path("c"), ("x", "y"))]
+    first, alone, apart = consensus_weights(items, 1.0)
+    assert first[0] == first[1] > first[2] > first[3] == 0
+    assert sum(first) == pytest.approx(4)
+    assert alone == [1.0]
+    assert apart == [1.0, 1.0], "where none agree all count alike"
+    half = consensus_weights(items, 0.5)[0]
+    assert half == pytest.approx([(1 + weight) / 2 for weight in first])
+
+
+def test_views_are_drawn_for_learning_and_never_for_validation(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path) as store:
+        keys = {Path(name): [f"{name}{view}".encode() for view in range(3)] for name in "ab"}
+        store.put({key: np.full((1, 5, 4), float(view)) for each in keys.values() for view, key in enumerate(each)})
+        items = [Item(name, Path(name), ("the sea",)) for name in "ab"]
+        data = CaptionDataset(items, StoredFeatures(store, keys), tiny.tokenizer(), 20, 2)
+        seen = {draw.view for epoch in range(20) for draw in draws(data, epoch)}
+        assert seen == {0, 1, 2}
+        assert {float(data[Draw(1, (0,), False, view)].features.mean()) for view in seen} == {0.0, 1.0, 2.0}
+        plain = CaptionSampler(data, 2, 1, False, 0, views=False)
+        assert {draw.view for batch in plain for draw in batch} == {0}
+
+
+@pytest.mark.parametrize(("items", "size", "processes"), [(7, 2, 2), (8, 2, 2), (1, 4, 3), (13, 3, 4)])
+def test_processes_share_an_epoch(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, items: int, size: int, processes: int
+) -> None:
+    data = dataset(store, [1.0] * items)
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setattr(room, "world", lambda rank=rank: (rank, processes))
+        sampler = CaptionSampler(data, size, 1, False, 0)
+        shares.append([draw.item for batch in sampler for draw in batch])
+        assert len(list(sampler)) == len(sampler) == -(-items // (size * processes))
+    assert {item for share in shares for item in share} == set(range(items))

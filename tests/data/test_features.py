@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.conftest import MakeClip
-from video_captioning.data.features import FRAMES_PER_CALL, Extraction, extract
+from video_captioning.data.features import FRAMES_PER_CALL, Extraction, LiveFeatures, StoredFeatures, extract, view
 from video_captioning.data.items import Item
 from video_captioning.data.store import FeatureStore
 from video_captioning.frames import Resize, Sampling, sample
@@ -138,3 +138,49 @@ def test_real_clips(tmp_path: Path, shared: Path) -> None:
         for item, value in zip(items, features(found, store, items), strict=True):
             assert value.shape == (8, 17, 32)
             assert np.allclose(value, alone(backbone, item), rtol=1e-3, atol=1e-2)
+
+
+def test_views_are_parts_of_the_clip_and_stored_once(tmp_path: Path, items: list[Item]) -> None:
+    backbone = Counting()
+    with FeatureStore(tmp_path) as store:
+        found = extract(items, backbone, SAMPLING, store, count=3)
+        assert sum(backbone.calls) == 3 * 18
+        assert all(len(set(keys)) == 3 for keys in found.keys.values())
+        again = Counting()
+        assert [keys[:1] for keys in extract(items, again, SAMPLING, store).keys.values()] == [
+            keys[:1] for keys in found.keys.values()
+        ], "the clip itself is the first view"
+        extract(items, again, SAMPLING, store, count=3)
+        assert again.calls == []
+        source = StoredFeatures(store, found.keys)
+        plain, part = source.read([(items[2], 0), (items[2], 1)])
+        assert plain.shape == part.shape and not np.allclose(plain, part, atol=0.1)
+
+
+def test_a_view_is_one_part_of_all_frames_and_always_the_same() -> None:
+    side = 64
+    ramp = np.tile(np.arange(side, dtype=np.uint8)[None, None, :, None], (3, side, 1, 3))
+    for number in range(1, 20):
+        found = view(ramp, number)
+        assert found.shape == ramp.shape and found.dtype == np.uint8
+        assert np.array_equal(found, view(ramp, number))
+        assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
+        assert int(found.max()) - int(found.min()) >= 0.55 * side, "half of the picture, at least, if it is stretched"
+    assert view(ramp, 0) is ramp
+
+
+def test_live_features_are_those_of_the_store(tmp_path: Path, items: list[Item]) -> None:
+    backbone = Counting()
+    gone = Item("gone", tmp_path / "gone.mp4", ("a caption",))
+    live = LiveFeatures(backbone, SAMPLING, [*items, gone], vary=False)
+    assert [error.path for error in live.errors] == [gone.path]
+    assert gone not in live and live.views == 1
+    wanted = [(item, 0) for item in items]
+    with FeatureStore(tmp_path / "store") as store:
+        stored = StoredFeatures(store, extract(items, backbone, SAMPLING, store).keys)
+        for one, other in zip(live.read(wanted), stored.read(wanted), strict=True):
+            assert np.allclose(one, other, atol=1e-2)
+        assert [live.content(item) for item in items] == [stored.content(item) for item in items]
+    varied = LiveFeatures(backbone, SAMPLING, items, vary=True)
+    one, other = varied.read([(items[2], 5), (items[2], 6)])
+    assert not np.allclose(one, other, atol=0.1)

@@ -49,7 +49,7 @@ def listing(path: Path, media: dict[Path, str], weight: float = 1.0) -> Path:
 
 
 class Run(Protocol):
-    def __call__(self, *overrides: str, out: str = ..., weight: float = ...) -> Path: ...
+    def __call__(self, *overrides: str, out: str = ..., weight: float = ..., kind: str = ...) -> Path: ...
 
 
 @pytest.fixture
@@ -57,26 +57,37 @@ def run(tmp_path: Path, media: dict[Path, str], tmp_path_factory: pytest.TempPat
     """A function that trains a tiny model on the media, one epoch unless told otherwise."""
     store = tmp_path_factory.getbasetemp() / "features"  # of all runs
 
-    def start(*overrides: str, out: str = "run", weight: float = 1.0) -> Path:
-        return train("advanced", [*settings(tmp_path, media, store, out, weight), *overrides])
+    def start(*overrides: str, out: str = "run", weight: float = 1.0, kind: str = "advanced") -> Path:
+        return train(kind, [*settings(tmp_path, media, store, out, weight, kind), *overrides])
 
     return start
 
 
-def settings(folder: Path, media: dict[Path, str], store: Path, out: str = "run", weight: float = 1.0) -> list[str]:
+SIZES = {
+    "baseline": ["model.min_count=1"],
+    "attention": ["model.min_count=1", "model.encoder_width=32", "model.attention_width=32", "model.sampling.frames=4"],
+    "advanced": ["model.vocabulary=60", "model.heads=2", "model.decoder_layers=2", "model.feedforward=128"],
+}
+
+
+def settings(
+    folder: Path,
+    media: dict[Path, str],
+    store: Path,
+    out: str = "run",
+    weight: float = 1.0,
+    kind: str = "advanced",
+) -> list[str]:
     """Overrides of a run in `folder / out` that is as small as can be and leaves nothing to chance."""
     return [
+        *SIZES[kind],
         f"dataset.train={listing(folder / 'train.jsonl', media, weight)}",
         f"dataset.validation={listing(folder / 'validation.jsonl', media)}",
         f"out={folder / out}",
         f"training.store={store}",
         f"model.backbone.name={tiny.backbone()}",
         "model.backbone.grid=2",
-        "model.vocabulary=60",
         "model.width=64",
-        "model.heads=2",
-        "model.decoder_layers=2",
-        "model.feedforward=128",
         "model.dropout=0",
         "training.label_smoothing=0",
         "training.feature_dropout=0",

@@ -1,5 +1,6 @@
 """Training from a listing to a checkpoint that goes on, describes itself and says what it learnt."""
 
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.training.conftest import CAPTIONS, Run, listing, settings
+from tests.training.conftest import CAPTIONS, SIZES, Run, listing, settings
 from video_captioning import bundle
 from video_captioning.captioner import Caption, Captioner, sentence
 from video_captioning.data.dataset import Batch
@@ -39,8 +40,9 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_from_a_listing_to_captions(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
-    last = run("training.max_epochs=10", "training.ema=0.9", weight=20)
+@pytest.mark.parametrize("kind", SIZES)
+def test_from_a_listing_to_captions(run: Run, media: dict[Path, str], tmp_path: Path, kind: str) -> None:
+    last = run("training.max_epochs=10", "training.ema=0.9", weight=20, kind=kind)
     export(last, tmp_path / "bundle", name="mine")
     captioner = Captioner(tmp_path / "bundle", threads=1)
     for decoding in (Decoding(beam=1), Decoding(beam=3)):
@@ -117,8 +119,9 @@ def test_a_run_goes_on_where_it_stopped(run: Run, capfd: pytest.CaptureFixture[s
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals are of POSIX")
 def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dict[Path, str], tmp_path: Path) -> None:
-    whole = run("training.max_epochs=6", out="whole", weight=3)
-    overrides = settings(tmp_path, media, tmp_path / "store", "killed", weight=3)
+    chance = ["model.dropout=0.1", "training.feature_dropout=0.2", "training.mirror=true", "training.views=2"]
+    whole = run("training.max_epochs=6", *chance, out="whole", weight=3)
+    overrides = [*settings(tmp_path, media, tmp_path / "store", "killed", weight=3), *chance]
     code = "import sys; from video_captioning.training.run import train; train('advanced', sys.argv[1:])"
     command = [sys.executable, "-c", code, *overrides, "training.max_epochs=6"]
     screen, terminal = os.openpty()
@@ -134,7 +137,15 @@ def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dic
     assert re.search(rb"Epoch 1\b", shown), "a terminal shows progress"
     assert said == b"", "which is no result"
     assert torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["epoch"] in (1, 2)
-    assert same(run("training.max_epochs=6", out="killed", weight=3), whole)
+    resumed = run("training.max_epochs=6", *chance, out="killed", weight=3)
+    assert same(resumed, whole)
+    assert curves(resumed.parent) == curves(whole.parent)
+
+
+def curves(out: Path) -> list[tuple[int, dict[str, float]]]:
+    """All that was measured, by step."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(row.pop("step"), row) for row in rows if row.pop("time")]
 
 
 class Recorder(CaptioningModule):

@@ -25,10 +25,13 @@ def train(model: str, overrides: tuple[str, ...], show: bool) -> None:
     with needs("vidcap train", "train"):
         from omegaconf import OmegaConf
 
+        from video_captioning.training.claim import helper
         from video_captioning.training.configure import configure
         from video_captioning.training.run import train as start
     tell_warnings_plainly()
     if show:
         click.echo(OmegaConf.to_yaml(configure(model, list(overrides))), nl=False)
     else:
-        click.echo(start(model, list(overrides)))
+        last = start(model, list(overrides))
+        if not helper():
+            click.echo(last)

@@ -130,12 +130,11 @@ class StoredFeatures:
 
 
 class LiveFeatures:
-    """Every clip is decoded and goes through the backbone each time it is asked for; every view is a new one."""
+    """Every clip is decoded and goes through the backbone each time it is asked for."""
 
-    views = 1 << 30
-
-    def __init__(self, backbone: Backbone, sampling: Sampling, items: Sequence[Item]) -> None:
-        """Files that do not open are left out and noted in `errors`."""
+    def __init__(self, backbone: Backbone, sampling: Sampling, items: Sequence[Item], vary: bool) -> None:
+        """Whether every draw is another view. Files that do not open are left out and noted in `errors`."""
+        self.views = 1 << 30 if vary else 1
         self.backbone, self.sampling, self.resize = backbone, sampling, Resize(**backbone.resize)
         self.errors: list[MediaError] = []
         self.paths: set[Path] = set()

@@ -43,7 +43,8 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         if not trainer.sanity_checking and trainer.is_global_zero:
-            measured = ", ".join(f"{name} {value.item():.4f}" for name, value in trainer.callback_metrics.items())
+            shown = {name: value for name, value in trainer.callback_metrics.items() if not name.startswith("lr")}
+            measured = ", ".join(f"{name} {value.item():.4f}" for name, value in shown.items())
             click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {measured}", err=True)
 
 

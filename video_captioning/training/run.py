@@ -49,6 +49,8 @@ def train(model: str, overrides: list[str]) -> Path:
     config = configure(model, overrides)
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"{missing[0]} is missing; give it as {missing[0]}=VALUE")
+    if config.training.objective == "self_critical" and config.training.initial is None:
+        raise ConfigError("training.initial is missing: self-critical training goes on from a checkpoint")
     lightning.seed_everything(config.seed, verbose=False)
     out = Path(config.out)
     optimization = Optimization(**{f.name: config.training[f.name] for f in fields(Optimization)})
@@ -91,17 +93,25 @@ def split(config: DictConfig) -> tuple[list[Item], list[Item]]:
 
     When debugging there are fewer of both, or the model learns what it is validated on.
     """
-    items, validation = read_folder(str(config.dataset.train)), config.dataset.validation
+    items, validation = read_listing(config.dataset.train, config), config.dataset.validation
     if config.debug.overfit:
         few = items[: config.debug.overfit]
         return few, few
     if validation is not None:
-        held = read_folder(validation)
+        held = read_listing(validation, config)
     elif len(items) < 2:
         raise DataError(items[0].path, "is the only item", "give at least two, or dataset.validation=LISTING")
     else:
         held, items = items[::20], [item for number, item in enumerate(items) if number % 20]
     return share(items, config.debug.share), share(held, config.debug.share)
+
+
+def read_listing(listing: str, config: DictConfig) -> list[Item]:
+    """Items of a listing. Raises DataError, which tells how to get those of a known data set."""
+    name = config.dataset.name
+    if name != "folder" and not Path(listing).exists():
+        raise DataError(listing, "is not there", f"run vidcap prepare {name} first, or name your own listings")
+    return read_folder(listing)
 
 
 def share(items: list[Item], part: float) -> list[Item]:
@@ -119,7 +129,7 @@ def obtain_features(
     if torch.cuda.is_available():
         backbone.cuda()
     if config.training.features == "live":
-        live = LiveFeatures(backbone, sampling, [*items, *held])
+        live = LiveFeatures(backbone, sampling, [*items, *held], config.training.views > 1)
         tell_left_out(live.errors)
         return live
     store = stack.enter_context(FeatureStore(config.training.store))
