@@ -26,17 +26,17 @@ HEAD = """<!doctype html>
 <style>
 :root { color-scheme: light dark; font: 16px/1.4 system-ui, sans-serif }
 body { max-width: 75rem; margin: 1rem auto; padding: 0 1rem }
-article { display: grid; grid-template-columns: 20rem 1fr; gap: 0 1.5rem; padding: 1rem 0; border-top: 1px solid #8888 }
+article { display: grid; grid-template-columns: 13rem 1fr 1fr; gap: 1rem; padding: 1rem 0; border-top: 1px solid #8888 }
 @media (max-width: 45rem) { article { grid-template-columns: 1fr } }
 img { max-width: 100% }
-h2 { font-size: 1rem; margin: 0 0 .3rem; overflow-wrap: anywhere }
-ul { margin: 0 0 .8rem; padding-left: 1.2rem; opacity: .75 }
-.said { max-height: 18rem; overflow-y: auto }
+h2 { font-size: .8rem; font-weight: normal; margin: .3rem 0; opacity: .6; overflow-wrap: anywhere }
+.said, ul { max-height: 12rem; overflow-y: auto; margin: 0 }
+ul { padding-left: 1.2rem; opacity: .75 }
 th { text-align: right; vertical-align: top; font-weight: normal; opacity: .6; padding-right: .6rem }
 tr:first-child td { font-weight: bold }
 </style>
 <h1>What the model says</h1>
-<p>References are dotted; below them its caption after each epoch, the newest first.</p>
+<p>Beside each picture its caption after each epoch, the newest first, and the references.</p>
 """
 
 
@@ -86,11 +86,10 @@ def article(item: Item, picture: str, said: Sequence[tuple[int, str]]) -> str:
     references = "".join(f"<li>{escape(caption)}</li>" for caption in item.captions)
     rows = "".join(f"<tr><th>{epoch}</th><td>{escape(caption)}</td></tr>\n" for epoch, caption in said)
     return f"""<article>
-<div>{picture}</div>
-<div><h2>{escape(item.id)}</h2>
-<ul>{references}</ul>
+<div>{picture}<h2>{escape(item.id)}</h2></div>
 <div class="said"><table>
-{rows}</table></div></div>
+{rows}</table></div>
+<ul>{references}</ul>
 </article>
 """
 
