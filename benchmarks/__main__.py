@@ -12,6 +12,7 @@ from video_captioning.errors import VidcapError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIPS = DATA / "clips" / "validation"
+TEACHER = DATA.parent / "weights" / "vit-tiny-patch16-224"
 VIDEOS = DATA / "msrvtt" / "test_videodatainfo.json.gz"
 
 
@@ -82,6 +83,26 @@ def metrics(captions: Path, repeat: int, out: Path | None) -> None:
     from benchmarks.metrics import measure
 
     report.deliver(measure(captions, repeat), out)
+
+
+@main.command()
+@click.option(
+    "--listing",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=DATA / "clips" / "validation.jsonl",
+    show_default="../shared/data/clips/validation.jsonl",
+    help="Clips with captions.",
+)
+@click.option("--backbone", default=str(TEACHER), show_default="../shared/weights/vit-tiny-patch16-224")
+@click.option("--clips", type=click.IntRange(min=1), default=16, show_default=True, help="How many of the listing.")
+@threads
+@repeat
+@json
+def features(listing: Path, backbone: str, clips: int, threads: int, repeat: int, out: Path | None) -> None:
+    """Feature extraction against a call a frame, and epochs from the feature store against live decoding."""
+    from benchmarks.features import measure
+
+    report.deliver(measure(listing, backbone, threads, repeat, clips), out)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def always(module: CaptioningModule, out: Path, options: DictConfig) -> list[Cal
         moving_average(module.optimization.ema),
         LearningRateMonitor("step"),
         *filter(None, [progress_bar()]),
-        ModelCheckpoint(out, "best", monitor="val_cider", mode="max", save_last=True, enable_version_counter=False),
+        ModelCheckpoint(out, "best", monitor="val_cider", mode="max", enable_version_counter=False),
+        ModelCheckpoint(out, "last", enable_version_counter=False),  # of every epoch, however good
     ]
     if options.keep_every:
         name = "epoch{epoch:03d}"
