@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from video_captioning.models import checkpoint, registry
 from video_captioning.models.backbone import Backbone
 from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import Tokenizer
+from video_captioning.training.batch_size import find_batch_size
 from video_captioning.training.claim import claim
 from video_captioning.training.configure import configure, plain
 from video_captioning.training.fit import Describe, Report, fit, quiet
@@ -68,24 +69,38 @@ def train(model: str, overrides: list[str]) -> Path:
         validation = CaptionDataset(held, source, tokenizer, longest, backbone.grid)
         if not len(data) or not len(validation):
             raise DataError(config.dataset.train, "no item could be decoded", "see the lines above")
-        description = checkpoint.Description(
-            kind=model,
-            model=sizes,
-            backbone=plain(config.model.backbone) | {"identity": backbone.identity},
-            sampling=asdict(sampling),
-            tokenizer=tokenizer.model,
-            config=plain(config),
-            data=fingerprint(data),
-            commit=checkpoint.current_commit(),
-        )
-        network = start(description, out / "last.ckpt", config.training.initial)
-        module = make_module(network, optimization, data, validation, tokenizer, config)
-        logger = tracker(
-            plain(config.logging), out, plain(config), {"commit": description.commit, "data": description.data}
-        )
-        watching = [logger, Plots(out), Samples(validation.items, out)]
-        callbacks = [Describe(description), Report(), *watching]
-        return fit(module, *loaders(data, validation, config), config, callbacks, logger)
+        return learn(data, validation, sizes, backbone, tokenizer, optimization, config)
+
+
+def learn(
+    data: CaptionDataset,
+    validation: CaptionDataset,
+    sizes: dict[str, Any],
+    backbone: Backbone,
+    tokenizer: Tokenizer,
+    optimization: Optimization,
+    config: DictConfig,
+) -> Path:
+    """Train the model of these sizes, or go on with it; returns its last checkpoint."""
+    out, kind = Path(config.out), config.model.name
+    last = out / "last.ckpt"
+    network = start(kind, sizes, tokenizer, last, config.training.initial)
+    module = make_module(network, optimization, data, validation, tokenizer, config)
+    config.training.batch_size = batch_size(module, data, last, config)
+    description = checkpoint.Description(
+        kind=kind,
+        model=sizes,
+        backbone=plain(config.model.backbone) | {"identity": backbone.identity},
+        sampling=plain(config.model.sampling),
+        tokenizer=tokenizer.model,
+        config=plain(config),
+        data=fingerprint(data),
+        commit=checkpoint.current_commit(),
+    )
+    tags = {"commit": description.commit, "data": description.data}
+    logger = tracker(plain(config.logging), out, plain(config), tags)
+    callbacks = [Describe(description), Report(), logger, Plots(out), Samples(validation.items, out)]
+    return fit(module, *loaders(data, validation, config), config, callbacks, logger)
 
 
 def split(config: DictConfig) -> tuple[list[Item], list[Item]]:
@@ -179,6 +194,15 @@ def make_module(
     return SelfCriticalModule(network, optimization, judge, config.seed, reward)
 
 
+def batch_size(module: CaptioningModule, data: CaptionDataset, last: Path, config: DictConfig) -> int:
+    """The one that is asked for; `auto` is found out once a run."""
+    if config.training.batch_size != "auto":
+        return int(config.training.batch_size)
+    if last.exists():
+        return int(checkpoint.load(last)[1].config["training"]["batch_size"])
+    return find_batch_size(module, data, config.training.captions_per_clip)
+
+
 def loaders(
     data: CaptionDataset, validation: CaptionDataset, config: DictConfig
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -192,15 +216,15 @@ def loaders(
     )
 
 
-def start(description: checkpoint.Description, last: Path, initial: str | None) -> CaptioningModel:
+def start(kind: str, sizes: dict[str, Any], tokenizer: Tokenizer, last: Path, initial: str | None) -> CaptioningModel:
     """A new model, or one with the weights of the checkpoint that the run goes on from."""
-    network = registry.create(description.kind, **description.model)
+    network = registry.create(kind, **sizes)
     source = last if last.exists() else initial
     if source is not None:
         model, origin = checkpoint.load(source)
-        if origin.kind != description.kind:
+        if origin.kind != kind:
             raise CheckpointError(source, f"is of the model '{origin.kind}'", "give another one, or another `out`")
-        if origin.tokenizer != description.tokenizer:
+        if origin.tokenizer != tokenizer.model:
             raise CheckpointError(source, "has another vocabulary than this run", "give another `out`")
         try:
             network.load_state_dict(model.state_dict())
