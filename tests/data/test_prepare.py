@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import os
@@ -17,6 +16,7 @@ from tests.conftest import MakeClip
 from tests.data.conftest import NUMBERS
 from video_captioning.cli import vidcap
 from video_captioning.data import msrvtt, msvd
+from video_captioning.data.claim import claim
 from video_captioning.data.items import read_folder
 
 
@@ -162,10 +162,9 @@ def test_a_full_disk_leaves_what_was_there(here: Path, clips: Path, monkeypatch:
 
 def test_two_runs_do_not_mix(here: Path, clips: Path) -> None:
     (here / "data").mkdir()
-    handle = os.open(here / "data", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    assert "data: another run prepares it; wait" in failure("msrvtt", "--annotations", "a", "--videos", clips)
-    os.close(handle)
+    with claim(here / "data"):
+        said = failure("msrvtt", "--annotations", "a", "--videos", clips)
+    assert "data: is in use by another run; wait" in said
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,11 @@ def msrvtt(
     are counted and left out.
     """
     from video_captioning.data import msrvtt as dataset
-    from video_captioning.data.prepare import alone, media_by_id
+    from video_captioning.data.claim import claim
+    from video_captioning.data.prepare import media_by_id
     from video_captioning.data.unpack import unpack
 
-    with alone(out):
+    with claim(out):
         wanted = [*(dataset.HUB if annotations is None else ()), *((dataset.ARCHIVE,) if videos is None else ())]
         got = fetched(dataset.REPO, wanted, revision, out / "download")
         files = dataset.annotation_files(annotations) if annotations else [got[name].path for name in dataset.HUB]
@@ -108,9 +109,10 @@ def msvd(annotations: Path, videos: Path | None, split: Any, out: Path, seed: in
     vidcap prepare msvd --annotations msvd --videos clips --split random
     """
     from video_captioning.data import msvd as dataset
-    from video_captioning.data.prepare import alone, media_by_id
+    from video_captioning.data.claim import claim
+    from video_captioning.data.prepare import media_by_id
 
-    with alone(out):
+    with claim(out):
         media = media_by_id(videos or annotations / dataset.CLIPS, "msvd")
         clips = dataset.read_clips(annotations, media)
         about = {"name": "msvd", "split": split, "seed": seed}
@@ -135,13 +137,14 @@ def folder(listing: Path, validation: Path | None, test: Path | None, out: Path,
     a JSONL listing is {"file": …, "captions": […]}.
     """
     from video_captioning.data import folder as dataset
-    from video_captioning.data.prepare import SPLITS, alone
+    from video_captioning.data.claim import claim
+    from video_captioning.data.prepare import SPLITS
 
     written = {(out / f"{split}.jsonl").resolve() for split in SPLITS}
     for given in (listing, validation, test):
         if given and given.resolve() in written:
             raise OutputError(given, "it would be overwritten", "name another folder in --out")
-    with alone(out):
+    with claim(out):
         clips, splits = dataset.read_clips({"train": listing, "val": validation, "test": test}, seed)
         finish(out, clips, splits, {"name": "folder", "seed": seed}, clean)
 

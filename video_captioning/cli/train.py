@@ -25,8 +25,8 @@ def train(model: str, overrides: tuple[str, ...], show: bool) -> None:
     with needs("vidcap train", "train"):
         from omegaconf import OmegaConf
 
-        from video_captioning.training.claim import helper
         from video_captioning.training.configure import configure
+        from video_captioning.training.run import helper
         from video_captioning.training.run import train as start
     tell_warnings_plainly()
     if show:

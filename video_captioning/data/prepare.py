@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, median
@@ -52,23 +50,6 @@ class Found:
     undecodable: dict[str, str] = field(default_factory=dict)
     """What is wrong with the file, by id."""
     uncaptioned: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Make `folder` and keep other runs out of it. Raises OutputError where one is at work there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise OutputError(folder, f"cannot be used ({error.strerror})", "name another folder") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise OutputError(folder, "another run prepares it", "wait for that, or name another folder") from error
-    finally:
-        os.close(handle)
 
 
 def media_by_id(folder: Path, name: str) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 
+from video_captioning.data.claim import claim
 from video_captioning.data.dataset import CaptionDataset, CaptionSampler, collate
 from video_captioning.data.features import LiveFeatures, Source, StoredFeatures, extract
 from video_captioning.data.items import Item, read_folder
@@ -29,7 +31,6 @@ from video_captioning.models.backbone import Backbone
 from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import Tokenizer
 from video_captioning.training.batch_size import find_batch_size
-from video_captioning.training.claim import claim
 from video_captioning.training.configure import configure, plain
 from video_captioning.training.fit import Describe, Report, fit, quiet
 from video_captioning.training.judge import Judge, Reward
@@ -59,7 +60,8 @@ def train(model: str, overrides: list[str]) -> Path:
     items, held = split(config)
     backbone = Backbone(**config.model.backbone)
     with ExitStack() as stack:
-        stack.enter_context(claim(out))
+        if not helper():
+            stack.enter_context(claim(out))
         tokenizer = obtain_tokenizer(out, items, config)
         sizes = model_sizes(config, backbone, tokenizer)
         registry.create(model, **sizes)  # says what is wrong with a size before features are computed
@@ -101,6 +103,11 @@ def learn(
     logger = tracker(plain(config.logging), out, plain(config), tags)
     callbacks = [Describe(description), Report(), logger, Plots(out), Samples(validation.items, out)]
     return fit(module, *loaders(data, validation, config), config, callbacks, logger)
+
+
+def helper() -> bool:
+    """Whether the first process of a run has started this one to train beside it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def split(config: DictConfig) -> tuple[list[Item], list[Item]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import Run, settings
+from video_captioning.data.claim import claim
 from video_captioning.errors import OutputError
 from video_captioning.models import checkpoint
-from video_captioning.training.claim import claim
 
 ROOT = Path(__file__).parents[2]
 
