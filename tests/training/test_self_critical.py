@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import tiny
 from tests.training.conftest import Run
@@ -12,6 +13,7 @@ from video_captioning.errors import ConfigError
 from video_captioning.models import checkpoint
 from video_captioning.training.judge import Judge, Reward
 from video_captioning.training.run import train
+from video_captioning.training.self_critical import NEVER
 
 REFERENCES = (
     ("a red ball rolls over the grass", "a ball rolls over grass"),
@@ -64,6 +66,18 @@ def test_rewards_rise(run: Run, kind: str) -> None:
     assert rewards[-1] > 1.5 * rewards[0]
     assert scores[-1] > measured(first.parent, "val_cider")[-1]
     assert checkpoint.load(last)[1].config["training"]["objective"] == "self_critical"
+
+
+def test_what_is_never_said_learns_nothing(run: Run) -> None:
+    words = ["model.tokenizer=word", "model.min_count=2", "training.ema=0"]
+    first = run(*words, "training.max_epochs=3", weight=3)
+    last = run(
+        "training=scst", f"training.initial={first}", *words, "training.learning_rate=1e-2", out="scst", weight=3
+    )
+    before, after = (checkpoint.load(path)[0].state_dict()["bias"] for path in (first, last))
+    never = torch.tensor(NEVER)
+    assert torch.equal(before[never], after[never])
+    assert not torch.equal(before, after)
 
 
 def test_it_needs_a_checkpoint_to_start_from(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -70,9 +71,10 @@ class CaptioningModule(lightning.LightningModule):
         self.said: dict[int, str] = {}
         self.hypotheses: dict[str, str] = {}
 
-    def on_train_epoch_start(self) -> None:
-        """Chance depends on the epoch alone, so that a resumed run goes on as if never stopped."""
-        torch.manual_seed((self.seed * 1000 + self.current_epoch) * 1000 + world()[0])
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Chance depends on where a run is, not on how it came there: a resumed run goes on as if never stopped."""
+        place = [self.seed, self.current_epoch, index, world()[0]]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def hide_places(self, batch: Batch) -> Tensor:
         """Features without those of some places, so that none is relied upon."""

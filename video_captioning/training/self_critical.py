@@ -12,9 +12,12 @@ from video_captioning.data.dataset import Batch
 from video_captioning.decoding import Decoding, Hypothesis, decode
 from video_captioning.export.runtime import SPECIAL, Stepper
 from video_captioning.models.interface import CaptioningModel
-from video_captioning.tokenizer import BOS, EOS, Tokenizer
+from video_captioning.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from video_captioning.training.judge import Judge, Reward
 from video_captioning.training.module import CaptioningModule, Optimization
+
+NEVER = [BOS, PAD, UNK]
+"""Tokens that decoding never generates."""
 
 
 class SelfCriticalModule(CaptioningModule):
@@ -27,7 +30,6 @@ class SelfCriticalModule(CaptioningModule):
         self.reward = reward
 
     def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
         self.model.eval()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -45,7 +47,9 @@ class SelfCriticalModule(CaptioningModule):
         outputs = self.model(batch.features, batch.frame_mask, tokens[:, :, :-1])
         targets = tokens[:, :, 1:]
         real = targets != Tokenizer.pad
-        logprobs = self.model.logits(outputs[real]).float().log_softmax(1).gather(1, targets[real][:, None])[:, 0]
+        logits = self.model.logits(outputs[real]).float()
+        logits[:, NEVER] = -torch.inf  # or what is never drawn would take in all that is bad
+        logprobs = logits.log_softmax(1).gather(1, targets[real][:, None])[:, 0]
         loss = -(advantage[:, :, None].expand(real.shape)[real] * logprobs).mean()
         self.log_dict({"loss": loss, "reward": rewards.mean()}, prog_bar=True, batch_size=len(rewards))
         return loss
