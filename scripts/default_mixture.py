@@ -28,6 +28,10 @@ PICTURES = (("flickr8k", "train.jsonl"), ("coco", "captions.jsonl"), ("web", "ca
 WEIGHTS = {"flickr8k": 1.0, "coco": 1.0, "web": 0.3, "msrvtt": 5.0, "msvd": 5.0, "panda70m": 3.0}
 STILL = {"flickr8k": 0.7, "coco": 1.0, "web": 0.5}
 STILL_FRAMES = 4
+PEOPLE = 5
+"""Captions that make a reward: with fewer, chance decides."""
+REWARDED = 5.0
+"""How often an epoch draws a clip for it."""
 SENTENCES = 8
 FUNCTION_WORDS = """
 a an the this that these those some any there here it its he his him she her they their them we you i my your who which
@@ -125,6 +129,22 @@ def training(data: Path) -> list[Row]:
     return items + [item(row, data / "clips", row["captions"], WEIGHTS[row["dataset"]]) for row in clips]
 
 
+def references(data: Path) -> list[Row]:
+    """What several people described, to be rewarded for agreeing with them; no picture is shown as a clip."""
+    pictures = [
+        item(row, data / source, row["captions"], 1.0)
+        for source, listing in PICTURES
+        for row in rows(data / source / listing)
+        if len(row["captions"]) >= PEOPLE
+    ]
+    clips = [
+        row
+        for row in rows(data / "clips" / "train.jsonl")
+        if row["dataset"] in WEIGHTS and len(row["captions"]) >= PEOPLE
+    ]
+    return pictures + [item(row, data / "clips", row["captions"], REWARDED) for row in clips]
+
+
 def validation(data: Path) -> list[Row]:
     pictures = [item(row, data / "flickr8k", row["captions"], 1.0) for row in rows(data / "flickr8k" / "dev.jsonl")]
     clips = rows(data / "clips" / "validation.jsonl")
@@ -132,9 +152,9 @@ def validation(data: Path) -> list[Row]:
 
 
 def write_mixture(data: Path, out: Path) -> None:
-    """`train.jsonl` and `validation.jsonl` in `out`."""
+    """`train.jsonl`, `references.jsonl` and `validation.jsonl` in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, items in (("train", training(data)), ("validation", validation(data))):
+    for name, items in (("train", training(data)), ("references", references(data)), ("validation", validation(data))):
         part = out / f"{name}.part"
         part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in items))
         part.replace(out / f"{name}.jsonl")
@@ -145,7 +165,7 @@ def write_mixture(data: Path, out: Path) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default="../shared/data", show_default=True)
 def main(out: Path, data: Path) -> None:
-    """Write OUT/train.jsonl and OUT/validation.jsonl."""
+    """Write OUT/train.jsonl, OUT/references.jsonl and OUT/validation.jsonl."""
     write_mixture(data, out)
 
 
