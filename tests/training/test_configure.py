@@ -27,14 +27,30 @@ def test_overrides_are_taken() -> None:
     assert configure("advanced", [TRAIN, "dataset=folder", "model.sampling.frames=4"]).model.sampling.frames == 4
 
 
+@pytest.mark.parametrize("model", ["baseline", "attention", "advanced"])
+def test_every_preset_fits_its_model(model: str) -> None:
+    plain = configure(model, [TRAIN])
+    assert plain.model.name == model and plain.logging.name == "mlflow"
+    assert configure(model, [TRAIN, f"experiment=flickr8k_{model}"]).training.precision == "bf16-mixed"
+    overfit = configure(model, [TRAIN, "debug=overfit", "training.max_epochs=3"])
+    assert (overfit.debug.overfit, overfit.model.dropout, overfit.training.max_epochs) == (8, 0, 3)
+    assert configure(model, [TRAIN, "debug=small"]).debug.share == 0.01
+    assert configure(model, [TRAIN, "debug=profile"]).debug.profile is True
+    scst = configure(model, [TRAIN, "training=scst", "training.initial=first.ckpt"]).training
+    assert (scst.objective, scst.initial, scst.samples) == ("self_critical", "first.ckpt", 5)
+    assert configure(model, ["dataset=msvd"]).dataset.train == "data/msvd/train.jsonl"
+    assert configure(model, [TRAIN, "training.batch_size=auto"]).training.batch_size == "auto"
+
+
 def test_the_listing_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"dataset\.train is missing; give it as dataset\.train=VALUE"):
         train("advanced", [])
 
 
 def test_an_unknown_model_or_group() -> None:
-    assert "Available options in 'model': advanced" in refused(TRAIN, model="baseline9000")
-    assert "Available options in 'dataset': folder" in refused("dataset=nothing")
+    assert "Available options in 'model': advanced attention baseline" in refused(TRAIN, model="baseline9000")
+    assert "Available options in 'dataset': folder msrvtt msvd" in refused("dataset=nothing")
+    assert "Available options in 'debug': none overfit profile small" in refused(TRAIN, "debug=all")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +80,10 @@ def test_an_unknown_field_is_named_with_those_there_are(override: str, named: st
         ("training.max_epochs=null", "training.max_epochs must be a whole number, not None"),
         ("training.max_epochs=true", "training.max_epochs must be a whole number, not True"),
         ("training.max_epochs=0", "training.max_epochs must be at least 1, not 0"),
+        ("training.batch_size=large", "training.batch_size must be a whole number or auto, not large"),
+        ("training.features=none", "training.features must be store or live, not none"),
+        ("training.objective=best", "training.objective must be cross_entropy or self_critical, not best"),
+        ("training.devices=0", "training.devices must be at least 1, not 0"),
         ("training.batch_size=0", "training.batch_size must be at least 1, not 0"),
         ("training.captions_per_clip=-1", "training.captions_per_clip must be at least 1, not -1"),
         ("training.mirror=1", "training.mirror must be true or false, not 1"),
@@ -89,6 +109,8 @@ def test_a_wrong_value_is_named(override: str, says: str) -> None:
         ("training.label_smoothing=-0.1", "training.label_smoothing must be from 0 to below 1, not -0.1"),
         ("training.feature_dropout=2", "training.feature_dropout must be from 0 to below 1, not 2"),
         ("training.ema=1.0", "training.ema must be from 0 to below 1, not 1.0"),
+        ("training.samples=1", "training.samples must be at least 2, to be compared, not 1"),
+        ("training.bleu_reward=-1", "training.bleu_reward must be at least 0, not -1"),
         ("model.sampling.fps=0", "sampling.fps must be above 0, not 0"),
         ("model.sampling.max_frames=0", "sampling.max_frames must be at least 1, not 0"),
     ],

@@ -25,6 +25,7 @@ from video_captioning.models import checkpoint
 from video_captioning.models.backbone import Backbone
 from video_captioning.tokenizer import Tokenizer
 from video_captioning.training import run as room
+from video_captioning.training.configure import configure
 from video_captioning.training.module import CaptioningModule
 
 SHOWN = ("loss", "val_loss", "val_bleu4", "val_rouge_l", "val_cider", "val_meteor")
@@ -230,6 +231,29 @@ def test_without_a_validation_listing_a_part_is_held_out(run: Run, media: dict[P
     rows = listing(tmp_path / "one.jsonl", {path: "alone"})
     with pytest.raises(DataError, match=r"is the only item; give at least two, or dataset\.validation"):
         run(f"dataset.train={rows}", "dataset.validation=null", out="one")
+
+
+def test_fewer_items_when_debugging(media: dict[Path, str], tmp_path: Path) -> None:
+    def parts(*overrides: str) -> tuple[list[str], list[str]]:
+        config = configure("advanced", [*settings(tmp_path, media, tmp_path / "store"), *overrides])
+        learned, validated = room.split(config)
+        return [item.id for item in learned], [item.id for item in validated]
+
+    everything = [path.stem for path in media]
+    assert parts() == (everything, everything)
+    assert parts("debug.overfit=3") == (everything[:3], everything[:3])
+    assert parts("debug.share=0.5") == (everything[::2], everything[::2])
+    assert parts("debug.share=0.01") == (everything[:1], everything[:1])
+    assert parts("dataset.validation=null") == (everything[1:], everything[:1])
+    for share in ("0", "1.5"):
+        with pytest.raises(ConfigError, match=r"debug\.share must be above 0, at most 1, not"):
+            parts(f"debug.share={share}")
+
+
+def test_a_data_set_that_is_not_prepared(tmp_path: Path) -> None:
+    for name in ("msrvtt", "msvd"):
+        with pytest.raises(DataError, match=rf"train\.jsonl: is not there; run vidcap prepare {name} first"):
+            room.train("baseline", [f"dataset={name}", f"dataset.train={tmp_path}/train.jsonl", f"out={tmp_path}/run"])
 
 
 def test_places_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
