@@ -133,7 +133,8 @@ def read_back(folder: Path, views: Iterable[Tensor], out: Path) -> tuple[Path, P
     description = checkpoint.Description(
         kind=found.kind,
         model=asdict(shape),
-        backbone=made_by["config"]["model"]["backbone"] | {"identity": made_by["backbone"]},
+        backbone={name: made_by["backbone"][name] for name in ("positions", "grid")}
+        | {"name": str(encoder), "identity": made_by["backbone"]},
         sampling=made_by["config"]["model"]["sampling"],
         tokenizer=tokenizer,
         config=made_by["config"],

@@ -109,6 +109,7 @@ def test_a_wrong_value_is_named(override: str, says: str) -> None:
         ("training.label_smoothing=-0.1", "training.label_smoothing must be from 0 to below 1, not -0.1"),
         ("training.feature_dropout=2", "training.feature_dropout must be from 0 to below 1, not 2"),
         ("training.ema=1.0", "training.ema must be from 0 to below 1, not 1.0"),
+        ("training.temperature=0", "training.temperature must be above 0, not 0"),
         ("training.samples=1", "training.samples must be at least 2, to be compared, not 1"),
         ("training.bleu_reward=-1", "training.bleu_reward must be at least 0, not -1"),
         ("model.sampling.fps=0", "sampling.fps must be above 0, not 0"),

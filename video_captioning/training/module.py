@@ -39,12 +39,15 @@ class Optimization:
     """How much of the moving average of the weights, which is what is kept, each step leaves."""
     samples: int = 5
     """Of each clip, in self-critical training."""
+    temperature: float = 1.0
+    """Of these samples, and of the model that learns from them: below 1 what label smoothing made possible is rare."""
     bleu_reward: float = 0.0
     """How much BLEU-4 counts beside CIDEr-D, in self-critical training."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ConfigError(f"training.learning_rate must be above 0, not {self.learning_rate}")
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"training.{name} must be above 0, not {getattr(self, name)}")
         for name in ("weight_decay", "bleu_reward"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")

@@ -47,7 +47,7 @@ class SelfCriticalModule(CaptioningModule):
         outputs = self.model(batch.features, batch.frame_mask, tokens[:, :, :-1])
         targets = tokens[:, :, 1:]
         real = targets != Tokenizer.pad
-        logits = self.model.logits(outputs[real]).float()
+        logits = self.model.logits(outputs[real]).float() / self.optimization.temperature
         logits[:, NEVER] = -torch.inf  # or what is never drawn would take in all that is bad
         logprobs = logits.log_softmax(1).gather(1, targets[real][:, None])[:, 0]
         loss = -(advantage[:, :, None].expand(real.shape)[real] * logprobs).mean()
@@ -55,10 +55,12 @@ class SelfCriticalModule(CaptioningModule):
         return loss
 
     def sample(self, batch: Batch) -> list[list[Hypothesis]]:
-        """Some captions of each clip, as likely as the model finds them."""
+        """Some captions of each clip, as likely as the model finds them at the temperature."""
         count, longest = self.optimization.samples, self.model.config.max_tokens - 2
         seed = self.seed * 1_000_000 + self.global_step
-        decoding = Decoding(temperature=1.0, alternatives=count, max_tokens=min(30, longest), seed=seed)
+        decoding = Decoding(
+            temperature=self.optimization.temperature, alternatives=count, max_tokens=min(30, longest), seed=seed
+        )
         stepper = Stepper(self.model)
         memory, state = stepper.start(batch.features, batch.frame_mask)
         return decode(stepper.step, state, memory, decoding, SPECIAL, keys=batch.items.tolist())
