@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are tiny: more threads wait for each other
-
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
