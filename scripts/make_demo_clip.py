@@ -72,8 +72,9 @@ def make_demo_clip(path: Path, subjects: Sequence[str], seconds: float = 12, see
     unfinished = path.with_name(f".{path.name}.part")
     with av.open(unfinished, "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
         container.metadata["comment"] = "; ".join(SUBJECTS[name].credit for name in subjects)
-        # One thread: x264's output depends on how many there are.
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "25", "threads": "1"})
+        # x264's output depends on how many threads there are and, as it comes, on the processor and on chance.
+        options = {"crf": "25", "threads": "1", "x264-params": "cpu-independent=1"}
+        stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         pictures = (picture for name in subjects for picture in film(SUBJECTS[name], count, rng))
         for index, picture in enumerate(pictures):
