@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.training.conftest import Run, media, run, settings  # noqa: F401
+from tests.training.conftest import media, settings  # noqa: F401
 from video_captioning.commands import commands
 from video_captioning.errors import CheckpointError, DataError
 from video_captioning.models import checkpoint

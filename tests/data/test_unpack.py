@@ -56,6 +56,16 @@ def test_no_links(tmp_path: Path) -> None:
         unpack(source, tmp_path / "videos")
 
 
+def test_a_password_is_asked_for_by_nobody(tmp_path: Path) -> None:
+    source = archive(tmp_path / "a.zip", {"video/good.mp4": b"good", "video/locked.mp4": b"locked"})
+    content = bytearray(source.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1  # the last entry of the directory
+    source.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip: its member video/locked\.mp4 needs a password; unpack it yourself"):
+        unpack(source, tmp_path / "videos")
+    assert list(everything(tmp_path)) == ["a.zip"]
+
+
 def test_a_full_disk_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = archive(tmp_path / "a.zip", {"video/a.mp4": bytes(30_000_000)})
     free = shutil.disk_usage(tmp_path)._replace(free=20_000_000)

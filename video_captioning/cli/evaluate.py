@@ -15,16 +15,13 @@ import click
 from video_captioning.cli.caption import DECODING, SAMPLING, Sectioned, caption, progress
 from video_captioning.cli.extras import needs, tell_warnings_plainly
 from video_captioning.cli.output import complain, write_whole
+from video_captioning.cli.prepare import SETS
 from video_captioning.cli.score import available, tell_where_weights_come_from, warn_of_empty
 from video_captioning.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from video_captioning.captioner import Captioner
     from video_captioning.data.items import Item
-
-SETS = {"msrvtt": Path("data"), "msvd": Path("data/msvd"), "folder": Path("data/folder")}
-"""Where `vidcap prepare` writes the listings of each data set."""
-SPLITS = ("train", "val", "test")
 
 
 @click.command(cls=Sectioned, params=[param for param in caption.params if param.name in (*SAMPLING, *DECODING)])
@@ -93,6 +90,7 @@ def evaluate(
 def items(listing: str) -> list[Item]:
     """Those of a listing, or of the split of a data set. Raises DataError."""
     from video_captioning.data.items import read_folder
+    from video_captioning.data.prepare import SPLITS
 
     named = re.fullmatch(rf"({'|'.join(SETS)}):(.*)", listing)
     if not named or Path(listing).exists():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Thing = TypeVar("Thing")
 FOLDER = click.Path(path_type=Path)
+SETS = {"msrvtt": Path("data"), "msvd": Path("data/msvd"), "folder": Path("data/folder")}
+"""Where the listings of each data set go, unless told otherwise."""
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn at random.")
 EMPTY = {
     "train": "there is nothing to train on",
@@ -30,11 +32,11 @@ EMPTY = {
 CLEAN = click.option("--clean", is_flag=True, help="Mend spelling, run-on sentences and duplicates, but for test.")
 
 
-def into(folder: str) -> Callable[[Any], Any]:
+def into(name: str) -> Callable[[Any], Any]:
     return click.option(
         "--out",
         type=FOLDER,
-        default=Path(folder),
+        default=SETS[name],
         show_default=True,
         metavar="FOLDER",
         help="What is written goes there.",
@@ -59,7 +61,7 @@ def prepare() -> None:
 @click.option("--annotations", type=FOLDER, metavar="FOLDER", help="With the official files; else from the hub.")
 @click.option("--videos", type=FOLDER, metavar="FOLDER", help="With the clips; else from the hub: some gigabytes.")
 @click.option("--revision", default="main", show_default=True, help="Of the hub's data set: a commit, to be exact.")
-@into("data")
+@into("msrvtt")
 @SEED
 @CLEAN
 def msrvtt(
@@ -98,7 +100,7 @@ def msrvtt(
 @click.option("--annotations", type=FOLDER, metavar="FOLDER", required=True, help="With AllVideoDescriptions.txt.")
 @click.option("--videos", type=FOLDER, metavar="FOLDER", help="With the clips.  [default: YouTubeClips in the former]")
 @click.option("--split", type=click.Choice(["official", "random"]), default="official", show_default=True)
-@into("data/msvd")
+@into("msvd")
 @SEED
 @CLEAN
 def msvd(annotations: Path, videos: Path | None, split: Any, out: Path, seed: int, clean: bool) -> None:
@@ -123,7 +125,7 @@ def msvd(annotations: Path, videos: Path | None, split: Any, out: Path, seed: in
 @click.argument("listing", type=FOLDER)
 @click.option("--validation", type=FOLDER, metavar="LISTING", help="Else a tenth of LISTING, drawn at random.")
 @click.option("--test", type=FOLDER, metavar="LISTING", help="Else another tenth.")
-@into("data/folder")
+@into("folder")
 @SEED
 @CLEAN
 def folder(listing: Path, validation: Path | None, test: Path | None, out: Path, seed: int, clean: bool) -> None:

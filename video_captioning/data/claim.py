@@ -28,11 +28,16 @@ def claim(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(folder, f"cannot be used ({error.strerror})", "make room or name another folder") from error
     try:
-        if fcntl and handle is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if handle is not None:
+            lock(handle, folder)
         yield
-    except BlockingIOError as error:
-        raise OutputError(folder, "is in use by another run", "wait for it or name another folder") from error
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(folder, "is in use by another run", "wait for it or name another folder") from error

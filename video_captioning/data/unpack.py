@@ -13,6 +13,9 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from video_captioning.errors import DataError, OutputError, printable
 
+ENCRYPTED = 1
+"""The bit of a member's flags."""
+
 Progress = Callable[[list[ZipInfo]], Iterable[ZipInfo]]
 
 
@@ -26,7 +29,8 @@ def unpack(archive: Path, folder: Path, progress: Progress = iter) -> int:
         How many were written.
 
     Raises:
-        DataError: no zip archive, a damaged member, or a member that would lie outside `folder`: then none is written.
+        DataError: no zip archive, a damaged member, or one that needs a password or would lie outside `folder`: then
+            none is written.
         OutputError: not enough room for all that is missing, known before anything is written, or no permission.
     """
     try:
@@ -34,12 +38,13 @@ def unpack(archive: Path, folder: Path, progress: Progress = iter) -> int:
             members = [member for member in file.infolist() if not member.is_dir()]
             for member in members:
                 refuse_outside(archive, member)
+                refuse_locked(archive, member)
             missing = [member for member in members if not is_there(folder / member.filename, member.file_size)]
             check_room(folder, sum(member.file_size for member in missing), archive.name)
             for member in progress(missing):
                 write(file, member, folder / member.filename)
             return len(missing)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # RuntimeError: a password
+    except (BadZipFile, zlib.error, EOFError, NotImplementedError) as error:  # the last: a compression that is unknown
         raise DataError(
             archive, f"cannot be unpacked ({error})", "remove it, and run again to fetch it anew"
         ) from error
@@ -54,6 +59,11 @@ def refuse_outside(archive: Path, member: ZipInfo) -> None:
     if stat.S_ISLNK(member.external_attr >> 16) or ".." in parts or not parts[0] or ":" in parts[0]:
         problem = f"its member {printable(member.filename)} would lie outside the folder"
         raise DataError(archive, problem, "do not trust this archive; nothing was unpacked")
+
+
+def refuse_locked(archive: Path, member: ZipInfo) -> None:
+    if member.flag_bits & ENCRYPTED:
+        raise DataError(archive, f"its member {printable(member.filename)} needs a password", "unpack it yourself")
 
 
 def is_there(path: Path, size: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from video_captioning.data.items import Item
 from video_captioning.metrics.bleu import Bleu, bleu
 from video_captioning.metrics.cider import Consensus, cider
 from video_captioning.metrics.intervals import Floats
+from video_captioning.metrics.meteor import meteor, why_not
 from video_captioning.metrics.rouge import rouge
 from video_captioning.metrics.tokenization import tokenize
 from video_captioning.tokenizer import Tokenizer
@@ -36,9 +36,7 @@ class Judge:
             "val_rouge_l": rouge(hypotheses, references).score,
             "val_cider": cider(hypotheses, references).score,
         }
-        if find_spec("pycocoevalcap") and find_spec("snowballstemmer"):
-            from video_captioning.metrics.meteor import meteor
-
+        if why_not() is None:
             found["val_meteor"] = meteor(hypotheses, references).score
         return found
 

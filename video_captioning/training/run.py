@@ -24,7 +24,7 @@ from video_captioning.data.dataset import CaptionDataset, CaptionSampler, collat
 from video_captioning.data.features import LiveFeatures, Source, StoredFeatures, extract
 from video_captioning.data.items import Item, read_folder
 from video_captioning.data.store import FeatureStore
-from video_captioning.errors import CheckpointError, ConfigError, DataError, OutputError
+from video_captioning.errors import CheckpointError, ConfigError, DataError
 from video_captioning.frames import Sampling
 from video_captioning.models import checkpoint, registry
 from video_captioning.models.backbone import Backbone
@@ -36,6 +36,7 @@ from video_captioning.training.fit import Describe, Report, fit, quiet
 from video_captioning.training.judge import Judge, Reward
 from video_captioning.training.module import CaptioningModule, Optimization
 from video_captioning.training.plots import Plots
+from video_captioning.training.record import write_whole
 from video_captioning.training.samples import Samples
 from video_captioning.training.self_critical import SelfCriticalModule
 from video_captioning.training.tracking import tracker
@@ -251,12 +252,7 @@ def obtain_tokenizer(out: Path, items: list[Item], config: DictConfig) -> Tokeni
     else:
         captions = [caption for item in items for caption in item.captions]
         tokenizer = Tokenizer.train(captions, config.model.vocabulary, config.model.tokenizer, config.model.min_count)
-    try:
-        part = path.with_suffix(".part")
-        part.write_bytes(tokenizer.model)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror})", "make room or give another `out`") from error
+    write_whole(path, tokenizer.model)
     return tokenizer
 
 
