@@ -19,8 +19,8 @@ class TiedWords(nn.Module):
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Tokens `[...]` → `[..., W]`, of length about 1."""
-        embedded: Tensor = self.dropout(self.embedding(tokens))
+        """Tokens `[...]` → `[..., W]`, of variance about 1: an LSTM hardly hears what is fainter."""
+        embedded: Tensor = self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
         return embedded
 
     def logits(self, outputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ from video_captioning.training.record import write_whole
 from video_captioning.training.samples import Samples
 from video_captioning.training.self_critical import SelfCriticalModule
 from video_captioning.training.tracking import tracker
+
+OVERFIT_DRAWS = 20.0
+"""How often an epoch draws each of the few items of `debug.overfit`: looking at them takes longer than a step."""
 
 
 def train(model: str, overrides: list[str]) -> Path:
@@ -119,7 +122,7 @@ def split(config: DictConfig) -> tuple[list[Item], list[Item]]:
     items, validation = read_listing(config.dataset.train, config), config.dataset.validation
     if config.debug.overfit:
         few = items[: config.debug.overfit]
-        return few, few
+        return [replace(item, weight=OVERFIT_DRAWS) for item in few], few
     if validation is not None:
         held = read_listing(validation, config)
     elif len(items) < 2:
