@@ -12,7 +12,6 @@ from video_captioning.errors import VidcapError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIPS = DATA / "clips" / "validation"
-TEACHER = DATA.parent / "weights" / "vit-tiny-patch16-224"
 VIDEOS = DATA / "msrvtt" / "test_videodatainfo.json.gz"
 
 
@@ -93,16 +92,25 @@ def metrics(captions: Path, repeat: int, out: Path | None) -> None:
     show_default="../shared/data/clips/validation.jsonl",
     help="Clips with captions.",
 )
-@click.option("--backbone", default=str(TEACHER), show_default="../shared/weights/vit-tiny-patch16-224")
-@click.option("--clips", type=click.IntRange(min=1), default=16, show_default=True, help="How many of the listing.")
+@click.option("--backbone", show_default="a ResNet-152 of random weights", help="Any vision model: name or folder.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of the backbone.",
+)
+@click.option("--clips", type=click.IntRange(min=1), default=8, show_default=True, help="How many of the listing.")
 @threads
 @repeat
 @json
-def features(listing: Path, backbone: str, clips: int, threads: int, repeat: int, out: Path | None) -> None:
+def features(
+    listing: Path, backbone: str | None, precision: Any, clips: int, threads: int, repeat: int, out: Path | None
+) -> None:
     """Feature extraction against a call a frame, and epochs from the feature store against live decoding."""
     from benchmarks.features import measure
 
-    report.deliver(measure(listing, backbone, threads, repeat, clips), out)
+    report.deliver(measure(listing, backbone, precision, threads, repeat, clips), out)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Features for training: extraction against the usual notebook way, and epochs from the store against live decoding.
 
-The usual way seeks to every frame, decodes from the key frame before it and gives the backbone one frame a call. The
-other baseline decodes in one pass and still gives one frame a call, to tell apart what the two faults cost.
+The usual way seeks to every frame, decodes from the key frame before it and gives a float32 backbone one frame a call.
+The other rows tell apart what its faults cost. The attention model is tried with the backbone it was made for, a
+ResNet-152; its weights are random unless a folder is given, since time does not depend on them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +21,7 @@ import av
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from transformers import ResNetConfig, ResNetModel
 
 from benchmarks.report import Report, machine
 from benchmarks.timing import confine, in_turns, median_ratio
@@ -28,14 +31,17 @@ from video_captioning.data.items import Item, read_folder
 from video_captioning.data.store import FeatureStore
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models import registry
-from video_captioning.models.backbone import Backbone
+from video_captioning.models.backbone import Backbone, Precision
 from video_captioning.tokenizer import Tokenizer
 
 FRAMES = 40
 BATCH = 16
-BATCHED, SEEKING, SINGLE = "one pass, full batches", "a seek and a call a frame", "one pass, a call a frame"
+BATCHED, PLAIN = "one pass, full batches", "one pass, full batches, float32"
+SEEKING, SINGLE = "a seek and a call a frame, float32", "one pass, a call a frame, float32"
 STORED, LIVE = "epoch from the store", "epoch decoding live"
 BARS = {SEEKING: 5.0, LIVE: 30.0}
+DEPTHS = [3, 8, 36, 3]
+"""Blocks in the stages of a ResNet-152."""
 
 
 @dataclass(frozen=True)
@@ -44,65 +50,86 @@ class Tried:
 
     items: Sequence[Item]
     backbone: Backbone
+    plain: Backbone
+    """The same in float32."""
     sampling: Sampling
     resize: Resize
 
 
-def measure(listing: Path, backbone: str, threads: int, repeat: int, count: int) -> Report:
+def measure(listing: Path, backbone: str | None, precision: Precision, threads: int, repeat: int, count: int) -> Report:
     """The attention model on the first `count` items of a listing.
 
     Raises DataError for the listing, ConfigError for the backbone, MediaError for a clip.
     """
     confine(threads)
     torch.set_num_threads(threads)
-    made = Backbone(backbone, positions="class")
-    tried = Tried(read_folder(listing)[:count], made, Sampling(frames=FRAMES), Resize(**made.resize))
-    seconds = in_turns(
-        {
-            BATCHED: partial(timed, extract_all, tried),
-            SEEKING: partial(timed, seek_all, tried),
-            SINGLE: partial(timed, call_all, tried),
-        },
-        repeat,
-    )
-    with TemporaryDirectory() as folder, FeatureStore(folder) as store:
-        stored = StoredFeatures(store, extract(tried.items, made, tried.sampling, store).keys)
-        live = LiveFeatures(made, tried.sampling, tried.items, vary=False)
-        seconds |= in_turns({STORED: epoch(tried, stored), LIVE: epoch(tried, live)}, repeat)
-    setting = {"clips": len(tried.items), "frames a clip": FRAMES, "threads": threads, "rounds": repeat, **machine()}
-    return Report("features", setting, (rows(seconds, BATCHED), rows(seconds, STORED)))
+    items = read_folder(listing)[:count]
+    with TemporaryDirectory() as folder:
+        name = backbone or random_resnet(Path(folder) / "resnet-152 of random weights")
+        fast, plain = (Backbone(str(name), positions="class", precision=kind) for kind in (precision, "float32"))
+        tried = Tried(items, fast, plain, Sampling(frames=FRAMES), Resize(**fast.resize))
+        seconds = in_turns(
+            {
+                BATCHED: partial(timed, extract_all, tried, fast),
+                PLAIN: partial(timed, extract_all, tried, plain),
+                SEEKING: partial(timed, seek_all, tried),
+                SINGLE: partial(timed, call_all, tried),
+            },
+            repeat,
+        )
+        with FeatureStore(Path(folder) / "store") as store:
+            stored = StoredFeatures(store, extract(items, fast, tried.sampling, store).keys)
+            live = LiveFeatures(fast, tried.sampling, items, vary=False)
+            epochs = in_turns({STORED: epoch(tried, stored), LIVE: epoch(tried, live)}, repeat)
+    setting = {
+        "backbone": fast.identity["name"],
+        "precision": precision,
+        "clips": len(items),
+        "frames a clip": FRAMES,
+        "threads": threads,
+        "rounds": repeat,
+        **machine(),
+    }
+    return Report("features", setting, (rows(seconds), rows(epochs)))
 
 
-def rows(seconds: dict[str, list[float]], base: str) -> list[dict[str, Any]]:
-    """A row for the base, and one for each pass that is compared with it: how many times longer it takes."""
-    compared = (STORED, LIVE) if base == STORED else (BATCHED, SEEKING, SINGLE)
+def random_resnet(folder: Path) -> Path:
+    """A ResNet-152 in Hugging Face form."""
+    ResNetModel(ResNetConfig(depths=DEPTHS)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 224, "crop_pct": 0.875, "resample": 3}))
+    return folder
+
+
+def rows(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """A row a pass, and how many times longer than the first it takes."""
+    base = next(iter(seconds.values()))
     return [
         {
             "pass": name,
-            "seconds": median(seconds[name]),
-            "times longer": median_ratio(seconds[name], seconds[base]),
+            "seconds": median(measured),
+            "times longer": median_ratio(measured, base),
             "bar": BARS.get(name),
         }
-        for name in compared
+        for name, measured in seconds.items()
     ]
 
 
-def timed(work: Callable[[Tried], None], tried: Tried) -> float:
+def timed(work: Callable[..., None], *given: Any) -> float:
     start = perf_counter()
-    work(tried)
+    work(*given)
     return perf_counter() - start
 
 
-def extract_all(tried: Tried) -> None:
+def extract_all(tried: Tried, backbone: Backbone) -> None:
     with TemporaryDirectory() as folder, FeatureStore(folder) as store:
-        extract(tried.items, tried.backbone, tried.sampling, store)
+        extract(tried.items, backbone, tried.sampling, store)
 
 
 @torch.inference_mode()
 def call_all(tried: Tried) -> None:
     for item in tried.items:
         for pixels in sample(item.path, tried.sampling, tried.resize).pixels:
-            tried.backbone(torch.from_numpy(pixels[None]))
+            tried.plain(torch.from_numpy(pixels[None]))
 
 
 @torch.inference_mode()
@@ -116,7 +143,7 @@ def seek_all(tried: Tried) -> None:
                 frame = next(frame for frame in container.decode(stream) if (frame.pts or 0) >= moment)
                 side = tried.resize.size
                 pixels = frame.to_ndarray(format="rgb24", width=side, height=side)
-                tried.backbone(torch.from_numpy(pixels[None]))
+                tried.plain(torch.from_numpy(pixels[None]))
 
 
 def epoch(tried: Tried, source: Source) -> Callable[[], float]:

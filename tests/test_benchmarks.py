@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from benchmarks.clip import make_clip as make_cold_clip
 from benchmarks.report import Report, deliver
 from benchmarks.timing import in_turns, median_ratio
+from tests import tiny
 from video_captioning.errors import OutputError
 from video_captioning.frames import Sampling, sample
 
@@ -186,3 +187,22 @@ def test_scoring_is_measured_against_the_coco_tool(tmp_path: Path) -> None:
     for row in stages:
         assert row["times as fast"] == pytest.approx(row["COCO tool, s"] / row["vidcap, s"])
     assert reward["captions/s"] > 0 and memory["MB"] > 0
+
+
+@pytest.mark.slow
+def test_features_are_measured_against_the_usual_ways(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / name, 60, gop=20)
+    listing = tmp_path / "clips.tsv"
+    listing.write_text("a.mp4\ta man rides a horse\nb.mp4\ta horse runs\n")
+    found = tmp_path / "found.json"
+    small = ("--backbone", tiny.backbone(), "--precision", "float32", "--threads", 1, "--repeat", 1)
+    result = benchmark("features", "--listing", listing, *small, "--json", found)
+    assert result.returncode == 0, result.stderr
+    written = json.loads(found.read_text())
+    extraction, epochs = written["tables"]
+    assert (written["clips"], written["frames a clip"], len(extraction), len(epochs)) == (2, 40, 4, 2)
+    for table in (extraction, epochs):
+        assert table[0]["times longer"] == 1
+        for row in table:
+            assert row["times longer"] == pytest.approx(row["seconds"] / table[0]["seconds"])

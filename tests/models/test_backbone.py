@@ -179,6 +179,16 @@ def test_identity_is_of_the_weights(tmp_path: Path) -> None:
     assert Backbone(str(tmp_path / "three" / "vit")).identity["sha256"] != first["sha256"]
     assert Backbone(str(tmp_path / "one" / "vit"), grid=2).identity != first
     assert Backbone(str(tmp_path / "one" / "vit"), positions="class").identity != first
+    assert Backbone(str(tmp_path / "one" / "vit"), precision="bfloat16").identity != first
+
+
+def test_less_precision_changes_features_a_little() -> None:
+    frames = torch.from_numpy(np.stack(tiny.pictures(3, size=(tiny.SIDE, tiny.SIDE))))
+    exact = Backbone(str(tiny.backbone()))(frames)
+    close = Backbone(str(tiny.backbone()), precision="bfloat16")(frames)
+    assert close.dtype == torch.float32
+    assert not torch.equal(close, exact)
+    assert torch.nn.functional.cosine_similarity(close, exact, dim=2).min() > 0.99
 
 
 def test_a_backbone_is_frozen() -> None:
@@ -231,6 +241,8 @@ def test_options_out_of_range_are_named() -> None:
         Backbone(str(tiny.backbone()), positions="all")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"backbone\.grid must be at least 1, not 0"):
         Backbone(str(tiny.backbone()), grid=0)
+    with pytest.raises(ConfigError, match=r"backbone\.precision must be one of float32, bfloat16, float16, not int8"):
+        Backbone(str(tiny.backbone()), precision="int8")  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -78,7 +78,8 @@ def export(
         OutputError: `out` exists or cannot be written.
     """
     model, description = checkpoint.load(path)
-    backbone = Backbone(**{key: value for key, value in description.backbone.items() if key != "identity"})
+    trained = {key: value for key, value in description.backbone.items() if key not in ("identity", "precision")}
+    backbone = Backbone(**trained)
     if backbone.identity["sha256"] != description.backbone["identity"]["sha256"]:
         problem = f"was trained on other weights than the backbone '{description.backbone['name']}' has now"
         raise CheckpointError(path, problem, "put the old weights back or train again")

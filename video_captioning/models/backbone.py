@@ -20,6 +20,7 @@ from video_captioning.errors import ConfigError
 from video_captioning.models.compact import CompactEncoder
 
 Positions = Literal["class", "patches", "both"]
+Precision = Literal["float32", "bfloat16", "float16"]
 UNCROPPED = 384  # pixels; models with a `crop_pct` look at a whole picture from this size on
 
 
@@ -102,6 +103,7 @@ class Backbone(nn.Module):
         positions: Positions = "both",
         grid: int = 7,
         layers: Sequence[int] = (),
+        precision: Precision = "float32",
     ) -> None:
         """Load by hub name or local folder.
 
@@ -109,6 +111,7 @@ class Backbone(nn.Module):
             positions: the class token, patches pooled to `grid` x `grid`, or both (the class token first).
             layers: whose outputs, normalised, stand beside those of the last layer: what a classifier drops at its
                 end, a sentence may need. 1 is the first layer.
+            precision: of the model's weights and arithmetic; what is exported is float32 whatever it was.
 
         Raises:
             ConfigError: the name is neither a folder nor a model of the hub, not a vision model, or without the layers.
@@ -116,6 +119,8 @@ class Backbone(nn.Module):
         super().__init__()
         if positions not in get_args(Positions):
             raise ConfigError(f"backbone.positions must be one of {', '.join(get_args(Positions))}, not {positions}")
+        if precision not in get_args(Precision):
+            raise ConfigError(f"backbone.precision must be one of {', '.join(get_args(Precision))}, not {precision}")
         if grid < 1:
             raise ConfigError(f"backbone.grid must be at least 1, not {grid}")
         model, settings = load(name, revision)
@@ -123,6 +128,7 @@ class Backbone(nn.Module):
         self.resize = resize_of(settings)
         self.kinds = positions
         self.layers = list(layers)
+        self.precision = getattr(torch, precision)
         side = self.resize["size"]
         self.check_layers(torch.zeros(1, 3, side, side))
         self.identity = {
@@ -131,7 +137,12 @@ class Backbone(nn.Module):
             "sha256": weights_hash(self.model),
             "positions": positions,
             "grid": grid,
-        } | ({"layers": self.layers} if self.layers else {})  # else as before there were any: stores keep their keys
+        }
+        if self.layers:  # else as before there were any: stores keep their keys
+            self.identity["layers"] = self.layers
+        if precision != "float32":
+            self.identity["precision"] = precision
+            self.model.to(self.precision, memory_format=torch.channels_last)  # how such convolutions are fast
         self.mean, self.std, factor = normalisation_of(settings)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         self.register_buffer("scale", factor / std)
@@ -157,18 +168,17 @@ class Backbone(nn.Module):
         return torch.cat([token, pooled], 1) if self.kinds == "both" else pooled
 
     def hidden(self, frames: Tensor) -> Tensor:
-        """Class and register tokens, if any, then patches: `[N, tokens, width]`."""
+        """Class and register tokens, if any, then patches: float32 `[N, tokens, width]`."""
         pixels = frames.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        outputs = self.model(pixel_values=pixels, output_hidden_states=bool(self.layers))
+        outputs = self.model(pixel_values=pixels.to(self.precision), output_hidden_states=bool(self.layers))
         hidden: Tensor = outputs.last_hidden_state
         if hidden.ndim == 4:
             hidden = hidden.flatten(2).transpose(1, 2)
         if not self.layers:
-            return hidden
+            return hidden.float()
         width = (int(hidden.shape[2]),)  # a number: export would take the shape for an unknown
-        return torch.cat(
-            [hidden, *(functional.layer_norm(outputs.hidden_states[layer], width) for layer in self.layers)], 2
-        )
+        between = (functional.layer_norm(outputs.hidden_states[layer].float(), width) for layer in self.layers)
+        return torch.cat([hidden.float(), *between], 2)
 
     @torch.inference_mode()
     def check_layers(self, pixels: Tensor) -> None:
