@@ -312,14 +312,18 @@ def test_completion_script_completes(shell: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [(["train", "advanced"], "train"), (["export", "onnx", "last.ckpt", "out", "--name=mine"], "export")],
+    [
+        (["train", "advanced"], "train"),
+        (["export", "onnx", "last.ckpt", "out", "--name=mine"], "export"),
+        (["bundle", "pull", "me/mine", "out"], "hub"),
+    ],
 )
 def test_without_its_extra_a_command_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], extra: str
 ) -> None:
     for name in [name for name in sys.modules if name.startswith(("video_captioning.training", "video_captioning.ex"))]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("torch", "omegaconf"):
+    for name in ("torch", "omegaconf", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, name, None)
     error = run(*arguments).exception
     assert isinstance(error, MissingExtraError)

@@ -94,15 +94,24 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[Hub]:
-    handler = type("Bound", (Handler,), {})
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that answers with `handler`, a thread a connection."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        handler.hub = hub = Hub(files, f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[Hub]:
+    handler = type("Bound", (Handler,), {})
+    with listening(handler) as url:
+        handler.hub = hub = Hub(files, url)
         try:
             yield hub
         finally:
             hub.released.set()
-            server.shutdown()
-            thread.join()

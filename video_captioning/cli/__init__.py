@@ -18,7 +18,10 @@ from video_captioning.errors import OutputError, VidcapError
 
 __all__ = ["main"]
 
-COMMANDS = ("caption", "models", "doctor", "prepare", "data", "train", "export", "evaluate", "score", "completion")
+COMMANDS = (
+    *("caption", "models", "doctor", "prepare", "data", "train"),
+    *("export", "bundle", "evaluate", "score", "completion"),
+)
 INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 + the number of the signal, as shells count
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 

@@ -15,6 +15,7 @@ EXTRAS = {
         *("mlflow", "dvc", "spellchecker"),
     ),
     "export": ("torch", "transformers", "onnx"),
+    "hub": ("huggingface_hub",),
     "metrics": ("pycocoevalcap", "snowballstemmer"),
     "plots": ("matplotlib",),
 }
