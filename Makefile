@@ -48,9 +48,10 @@ $(CORE): requirements-core.lock pyproject.toml | $(BIN)/python
 	$(PIP) install --no-deps --editable .
 	@touch $@
 
-$(ALL): requirements.lock pyproject.toml | $(BIN)/python
+$(ALL): requirements.lock requirements-triton.lock pyproject.toml | $(BIN)/python
 	@echo "Installing everything into $(VENV): a few minutes …" >&2
 	$(PIP) install $$(grep -oE '^torch==[^ ]+' requirements.lock) # the build that is at hand; CPU where there is one
 	$(PIP) install --require-hashes --no-deps -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) install --require-hashes --no-deps --target $(VENV)/triton -r requirements-triton.lock # a server to test with
 	@touch $@ $(CORE)

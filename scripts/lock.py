@@ -1,4 +1,5 @@
-"""Remake `requirements.lock` (every extra) and `requirements-core.lock` (what captioning needs): `make lock`.
+"""Remake `requirements.lock` (every extra), `requirements-core.lock` (what captioning needs) and
+`requirements-triton.lock` (a Triton server for the tests): `make lock`.
 
 Pins that still fit are kept; `python scripts/lock.py --upgrade` takes the newest of everything. Arguments go to
 `uv pip compile` as they are.
@@ -29,6 +30,9 @@ CUDA = [
     "triton",
 ]
 
+# The server's Python backend crashes on NumPy 2, so both are installed beside the environment, not into it.
+TRITON_SERVER = "nvidia-pytriton==0.7.0\nnumpy==1.26.4"
+
 
 def uv_compile(*options: str, stdin: str = "") -> str:
     """Run `uv pip compile` for every platform and Python we support; returns what it prints."""
@@ -36,10 +40,11 @@ def uv_compile(*options: str, stdin: str = "") -> str:
     return subprocess.run(command, cwd=ROOT, check=True, input=stdin, text=True, stdout=subprocess.PIPE).stdout
 
 
-def write_lock(name: str, *options: str) -> None:
-    """Resolve `pyproject.toml` into the lock `name`."""
+def write_lock(name: str, *options: str, requirements: str = "") -> None:
+    """Resolve `pyproject.toml`, or `requirements` where there are some, into the lock `name`."""
     hashes_only = ["--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "make lock"]
-    uv_compile("pyproject.toml", "--output-file", name, *hashes_only, *options)
+    source = "-" if requirements else "pyproject.toml"
+    uv_compile(source, "--output-file", name, *hashes_only, *options, stdin=requirements)
 
 
 def torch_hashes(version: str) -> list[str]:
@@ -68,6 +73,7 @@ def main() -> None:
         write_lock("requirements.lock", "--all-extras", "--excludes", excludes.name)
     allow_every_torch(ROOT / "requirements.lock")
     write_lock("requirements-core.lock", "--constraints", "requirements.lock")
+    write_lock("requirements-triton.lock", "--no-deps", requirements=TRITON_SERVER)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from time import perf_counter
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+
 from video_captioning.bundle import Bundle, Runtime, read
 from video_captioning.decoding import Decoding, Hypothesis, Special, decode
 from video_captioning.errors import MediaError
@@ -165,13 +167,27 @@ class Captioner:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # not `with`, which would wait for a long clip on Ctrl-C
 
+    def hypotheses(self, clips: Sequence[np.ndarray], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
+        """What is said of clips given as frames, uint8 `[T, S, S, 3]` each, with the bundle's side S; best first."""
+        return self._generate(*self._runtime.encode(clips), clips, decoding or self.bundle.decoding)
+
+    def text(self, hypothesis: Hypothesis) -> str:
+        """The sentence of a hypothesis."""
+        return sentence(self.tokenizer.decode(hypothesis.tokens))
+
+    def _generate(
+        self, features: np.ndarray, frame_mask: np.ndarray, clips: Sequence[np.ndarray], decoding: Decoding
+    ) -> list[list[Hypothesis]]:
+        memory, state = self._runtime.remember(features, frame_mask)
+        keys = [crc32(pixels.tobytes()) for pixels in clips]  # a draw depends on the clip, not on its batch
+        return decode(self._runtime.step, state, memory, decoding, self._special, keys)
+
     def _caption(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding) -> list[Caption]:
         start = perf_counter()
-        features, frame_mask = self._runtime.encode([frames.pixels for frames, _ in clips])
+        pixels = [frames.pixels for frames, _ in clips]
+        features, frame_mask = self._runtime.encode(pixels)
         encoded = perf_counter()
-        memory, state = self._runtime.remember(features, frame_mask)
-        keys = [crc32(frames.pixels.tobytes()) for frames, _ in clips]  # a draw depends on the clip, not on its batch
-        found = decode(self._runtime.step, state, memory, decoding, self._special, keys)
+        found = self._generate(features, frame_mask, pixels, decoding)
         done = perf_counter()
         share = Timings(0.0, (encoded - start) / len(clips), (done - encoded) / len(clips))
         return [
@@ -183,12 +199,10 @@ class Captioner:
         best, *others = hypotheses
         info = frames.info
         return Caption(
-            text=sentence(self.tokenizer.decode(best.tokens)),
+            text=self.text(best),
             score=best.mean_logprob,
             words=self._words(best, len(frames.times), positions),
-            alternatives=tuple(
-                Alternative(sentence(self.tokenizer.decode(other.tokens)), other.mean_logprob) for other in others
-            ),
+            alternatives=tuple(Alternative(self.text(other), other.mean_logprob) for other in others),
             frames=tuple(frames.times.tolist()),
             segment=None,
             video=Video(str(info.path), info.duration, info.width, info.height, info.fps, info.codec),

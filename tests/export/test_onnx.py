@@ -74,6 +74,13 @@ def test_features_of_several_layers_are_exported(tmp_path: Path) -> None:
     assert_same(said(onnx_runtime(tmp_path / "bundle"), media, decoding), said(torch_runtime(path), media, decoding))
 
 
+def test_a_model_of_less_precise_features_is_exported_in_float32(tmp_path: Path) -> None:
+    saved = torch.load(tiny.checkpoint(), weights_only=True)
+    saved["vidcap"]["backbone"]["precision"] = "bfloat16"
+    torch.save(saved, tmp_path / "half.ckpt")
+    assert export(tmp_path / "half.ckpt", tmp_path / "bundle", name="tiny")["float32"].holds(1e-4)
+
+
 def test_longer_than_the_model_was_made_for() -> None:
     [hypothesis] = said(onnx_runtime(tiny.bundle()), clips([70]), Decoding(beam=1, max_tokens=40, min_tokens=39))[0]
     assert len(hypothesis.tokens) >= 39

@@ -78,8 +78,7 @@ def export(
         OutputError: `out` exists or cannot be written.
     """
     model, description = checkpoint.load(path)
-    trained = {key: value for key, value in description.backbone.items() if key not in ("identity", "precision")}
-    backbone = Backbone(**trained)
+    backbone = exact_backbone(description)
     if backbone.identity["sha256"] != description.backbone["identity"]["sha256"]:
         problem = f"was trained on other weights than the backbone '{description.backbone['name']}' has now"
         raise CheckpointError(path, problem, "put the old weights back or train again")
@@ -104,6 +103,13 @@ def export(
             parity["int8"] = measure()
         bundle.write_manifest(folder, manifest | {"parity": {kind: asdict(found) for kind, found in parity.items()}})
     return parity
+
+
+def exact_backbone(description: checkpoint.Description) -> Backbone:
+    """The checkpoint's backbone in float32, in whatever precision it made features for training."""
+    return Backbone(
+        **{key: value for key, value in description.backbone.items() if key not in ("identity", "precision")}
+    )
 
 
 def describe(
