@@ -1,10 +1,11 @@
-"""The listings that the embedded model learns captions from: pictures, clips, and sentences about videos for pictures.
+"""The listings that the embedded model learns captions from: text, pictures, clips, and sentences about videos.
 
     python -m scripts.default_mixture OUT [--data ../shared/data]
 
 There are few training clips and thousands of sentences about videos that are not at hand. A sentence whose every
 content word people used for a picture is true of it too, and says it as one says it of a video: the best few of each
-picture are its captions where it is shown as a clip that stands still.
+picture are its captions where it is shown as a clip that stands still. Before it sees anything the model learns how
+people speak: sentences alone are captions of a grey picture, those about videos of one that stands still.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import click
 import numpy as np
+from PIL import Image
 from scipy.sparse import csr_matrix
 
 Row = dict[str, Any]
@@ -32,6 +34,8 @@ PEOPLE = 5
 """Captions that make a reward: with fewer, chance decides."""
 REWARDED = 5.0
 """How often an epoch draws a clip for it."""
+READ = 1 / 12
+"""Draws of the grey picture for each sentence; each draw shows several."""
 SENTENCES = 8
 FUNCTION_WORDS = """
 a an the this that these those some any there here it its he his him she her they their them we you i my your who which
@@ -145,6 +149,21 @@ def references(data: Path) -> list[Row]:
     return pictures + [item(row, data / "clips", row["captions"], REWARDED) for row in clips]
 
 
+def text(data: Path, grey: Path) -> list[Row]:
+    """Sentences about pictures, and about videos, alone."""
+    Image.new("RGB", (224, 224), (127, 127, 127)).save(grey)
+    pictures = []
+    for name in ("flickr30k", "coco_val2017"):
+        with gzip.open(data / "text" / f"{name}.txt.gz", "rt") as lines:
+            pictures += [line.strip() for line in lines]
+    videos = list(video_sentences(data).elements())
+    kinds = ("pictures", pictures, 1), ("videos", videos, STILL_FRAMES)
+    return [
+        item({"id": name, "file": grey.name}, grey.parent, said, READ * len(said), frames=frames)
+        for name, said, frames in kinds
+    ]
+
+
 def validation(data: Path) -> list[Row]:
     pictures = [item(row, data / "flickr8k", row["captions"], 1.0) for row in rows(data / "flickr8k" / "dev.jsonl")]
     clips = rows(data / "clips" / "validation.jsonl")
@@ -152,9 +171,15 @@ def validation(data: Path) -> list[Row]:
 
 
 def write_mixture(data: Path, out: Path) -> None:
-    """`train.jsonl`, `references.jsonl` and `validation.jsonl` in `out`."""
+    """`text.jsonl`, `train.jsonl`, `references.jsonl` and `validation.jsonl` in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, items in (("train", training(data)), ("references", references(data)), ("validation", validation(data))):
+    listings = {
+        "text": text(data, out / "grey.png"),
+        "train": training(data),
+        "references": references(data),
+        "validation": validation(data),
+    }
+    for name, items in listings.items():
         part = out / f"{name}.part"
         part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in items))
         part.replace(out / f"{name}.jsonl")
@@ -165,7 +190,7 @@ def write_mixture(data: Path, out: Path) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default="../shared/data", show_default=True)
 def main(out: Path, data: Path) -> None:
-    """Write OUT/train.jsonl, OUT/references.jsonl and OUT/validation.jsonl."""
+    """Write OUT/text.jsonl, OUT/train.jsonl, OUT/references.jsonl and OUT/validation.jsonl."""
     write_mixture(data, out)
 
 

@@ -3,7 +3,7 @@
     python -m scripts.make_default_bundle [--data ../shared/data] [--teacher ../shared/weights/vit-tiny-patch16-224]
                                           [--further]
 
-1. A decoder learns captions on the teacher's features.
+1. A decoder learns how people speak from text alone, then captions on the teacher's features.
 2. The compact encoder learns the teacher's features from scratch, of every picture but Flickr8k dev's and of frames of
    the training clips; the decoder tells what in them matters to words.
 3. The decoder goes on with the student's features.
@@ -66,7 +66,8 @@ def distil(data: Path, decoder: Path, config: Distillation, run: Path, initial: 
 def from_scratch(data: Path, teacher: Path) -> Path:
     """Steps 1 to 3; the checkpoint of encoder and decoder."""
     write_mixture(data, WORK / "mixture")
-    first = fit("teacher", teacher, "training.max_epochs=8")
+    speaker = fit("text", teacher, f"dataset.train={WORK}/mixture/text.jsonl", "training.max_epochs=2")
+    first = fit("teacher", teacher, f"training.initial={speaker}", "training.max_epochs=8")
     config = Distillation()
     prepare(data, teacher, config)
     student = distil(data, first, config, PICTURES.parent)

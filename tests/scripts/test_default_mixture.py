@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.default_mixture import content, match, stem, training, validation, video_sentences
+from scripts.default_mixture import content, match, stem, text, training, validation, video_sentences
 
 DOG = {"captions": ["A brown dog runs over the grass .", "A dog is running through a field ."]}
 GUITAR = {"captions": ["a man with a hat plays guitars on a stage"]}
@@ -70,3 +70,14 @@ def test_no_sentence_of_a_held_out_video(shared: Path) -> None:
     only_held_out = said["validate"] - said["train"] - msvd
     assert len(only_held_out) > 5000
     assert not only_held_out & set(video_sentences(data))
+
+
+@pytest.mark.slow
+def test_text_alone_is_of_one_grey_picture_and_of_it_standing_still(shared: Path, tmp_path: Path) -> None:
+    pictures, videos = text(shared / "data", tmp_path / "grey.png")
+    assert pictures["file"] == videos["file"] == str(tmp_path / "grey.png")
+    assert Path(pictures["file"]).stat().st_size < 10_000
+    assert pictures["frames"] == 1
+    assert videos["frames"] > 1
+    assert min(len(pictures["captions"]), len(videos["captions"])) > 100_000
+    assert set(videos["captions"]) == set(video_sentences(shared / "data"))
