@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
+from tests import tiny
 from tests.training.conftest import media, settings  # noqa: F401
+from video_captioning import bundle
 from video_captioning.commands import commands
 from video_captioning.errors import CheckpointError, DataError
 from video_captioning.models import checkpoint
@@ -38,3 +41,25 @@ def test_without_a_data_set_it_is_msr_vtt(tmp_path: Path, monkeypatch: pytest.Mo
     assert str(found.exception) == (
         "data/train.jsonl: is not there; run vidcap prepare msrvtt first, or name your own listings"
     )
+
+
+def test_convert_onnx(tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    wrong = invoke("convert_onnx", "baseline", tiny.checkpoint(), out)
+    assert isinstance(wrong.exception, CheckpointError)
+    assert str(wrong.exception).endswith("is of the model 'advanced'; say convert_onnx advanced")
+    assert not list(tmp_path.iterdir())
+    done = invoke("convert_onnx", "advanced", tiny.checkpoint(), out)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{out} and {tmp_path / 'model'}: 3 of 3 captions as in torch, alone and in a batch\n"
+    assert bundle.read(tmp_path / "model").kind == "advanced"
+    assert out.is_file()
+
+
+def test_convert_onnx_of_a_newer_checkpoint(tmp_path: Path) -> None:
+    saved = torch.load(tiny.checkpoint(), weights_only=True)
+    saved["vidcap"]["version"] += 1
+    torch.save(saved, tmp_path / "newer.ckpt")
+    found = invoke("convert_onnx", "advanced", tmp_path / "newer.ckpt", tmp_path / "model.onnx")
+    assert isinstance(found.exception, CheckpointError)
+    assert str(found.exception).endswith("newer.ckpt: was written by a newer vidcap; upgrade vidcap")

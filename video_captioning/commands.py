@@ -2,10 +2,13 @@
 
 python -m video_captioning.commands train_baseline training.max_epochs=3 training.batch_size=16
 python -m video_captioning.commands inference baseline runs/baseline/best.ckpt clip.mp4
+python -m video_captioning.commands convert_onnx baseline runs/baseline/best.ckpt baseline.onnx
 """
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -50,11 +53,34 @@ def inference(kind: str, checkpoint: Path, video: str) -> None:
         from video_captioning.evaluation.evaluate import load
     tell_warnings_plainly()
     captioner = load(checkpoint)
-    if captioner.bundle.kind != kind:
-        raise CheckpointError(
-            checkpoint, f"is of the model '{captioner.bundle.kind}'", f"say inference {captioner.bundle.kind}"
-        )
+    check_kind(checkpoint, captioner.bundle.kind, kind, "inference")
     click.echo(captioner(video).text)
+
+
+@commands.command("convert_onnx")
+@click.argument("kind", type=click.Choice(KINDS), metavar="|".join(KINDS))
+@click.argument("checkpoint", type=click.Path(readable=False, path_type=Path))
+@click.argument("out", type=click.Path(readable=False, path_type=Path), metavar="OUT.onnx")
+@click.option("--clip", "clips", multiple=True, metavar="FILE", help="Prove it on this clip, too; may be repeated.")
+def convert_onnx(kind: str, checkpoint: Path, out: Path, clips: tuple[str, ...]) -> None:
+    """Write the model of CHECKPOINT as one ONNX file, frames to token ids, and its bundle as the folder OUT beside it.
+
+    Both are proved to say what the checkpoint says before they are written.
+    """
+    with needs("conversion to ONNX", "export"):
+        from video_captioning.export.greedy import convert
+        from video_captioning.models.checkpoint import load
+    tell_warnings_plainly()
+    check_kind(checkpoint, load(checkpoint)[1].kind, kind, "convert_onnx")
+    command = shlex.join(["python", "-m", "video_captioning.commands", *sys.argv[1:]])
+    count = convert(checkpoint, out, command=command, clips=clips)
+    click.echo(f"{out} and {out.with_suffix('')}: {count} of {count} captions as in torch, alone and in a batch")
+
+
+def check_kind(checkpoint: Path, found: str, named: str, command: str) -> None:
+    """Raises CheckpointError where the checkpoint is of another model than the one that was named."""
+    if found != named:
+        raise CheckpointError(checkpoint, f"is of the model '{found}'", f"say {command} {found}")
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def test_fewer_items_when_debugging(media: dict[Path, str], tmp_path: Path) -> N
     assert parts() == (everything, everything)
     assert parts("debug.overfit=3") == (everything[:3], everything[:3])
     few, _ = room.split(configure("advanced", [*settings(tmp_path, media, tmp_path / "store"), "debug.overfit=3"]))
-    assert {item.weight for item in few} == {20.0}  # an epoch is more than one step
+    assert {(item.weight, len(item.captions)) for item in few} == {(20.0, 1)}  # an epoch is more than one step
     assert parts("debug.share=0.5") == (everything[::2], everything[::2])
     assert parts("debug.share=0.01") == (everything[:1], everything[:1])
     assert parts("dataset.validation=null") == (everything[1:], everything[:1])

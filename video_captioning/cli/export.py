@@ -126,4 +126,4 @@ def check_fp16(bundle: str, clips: tuple[str, ...]) -> None:
     if found.broken:
         raise VidcapError(f"{len(found.broken)} tensors are NaN or infinite in float16, the first {found.broken[0]}")
     if not found.holds():
-        raise VidcapError("too many captions change in float16; use --fp32")
+        raise VidcapError("more than 2% of the captions change in float16; try more clips, or build with --fp32")

@@ -121,7 +121,7 @@ def split(config: DictConfig) -> tuple[list[Item], list[Item]]:
     """
     items, validation = read_listing(config.dataset.train, config), config.dataset.validation
     if config.debug.overfit:
-        few = items[: config.debug.overfit]
+        few = [replace(item, captions=item.captions[:1]) for item in items[: config.debug.overfit]]
         return [replace(item, weight=OVERFIT_DRAWS) for item in few], few
     if validation is not None:
         held = read_listing(validation, config)
