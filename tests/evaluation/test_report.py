@@ -78,8 +78,9 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) ->
 
 @pytest.fixture(scope="module")
 def html(evaluation: Evaluation) -> str:
-    said = replace(evaluation.captions[0], text=EVIL)
-    return report.page(replace(evaluation, captions=(said, *evaluation.captions[1:])), f"data {EVIL}", "vidcap x > y")
+    demo, tall, *pair = evaluation.captions  # whatever the model says, only the pair says the same
+    said = (replace(demo, text=EVIL), replace(tall, text="Bars."), *pair)
+    return report.page(replace(evaluation, captions=said), f"data {EVIL}", "vidcap x > y")
 
 
 @pytest.fixture(scope="module")
