@@ -64,7 +64,7 @@ def run(tmp_path: Path, media: dict[Path, str], tmp_path_factory: pytest.TempPat
 
 
 SIZES = {
-    "baseline": ["model.min_count=1"],
+    "baseline": ["model.min_count=1", "model.backbone.positions=both"],
     "attention": ["model.min_count=1", "model.encoder_width=32", "model.attention_width=32", "model.sampling.frames=4"],
     "advanced": ["model.vocabulary=60", "model.heads=2", "model.decoder_layers=2", "model.feedforward=128"],
 }

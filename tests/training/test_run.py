@@ -78,7 +78,7 @@ def test_a_checkpoint_describes_itself(run: Run) -> None:
     assert description.kind == "advanced"
     assert description.backbone == {
         "name": str(tiny.backbone()), "revision": None, "positions": "both", "grid": 2, "layers": [],
-        "identity": backbone.identity,
+        "precision": "float32", "identity": backbone.identity,
     }  # fmt: skip
     assert description.sampling == {"fps": 2.0, "max_frames": 8, "frames": None, "keyframes": False}
     assert description.config["training"]["warmup"] == 0.5
