@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from video_captioning import bundle
 from video_captioning.export.onnx import FILES, write_graphs
+from video_captioning.export.quantize import float_weights
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import Advanced, AdvancedConfig
 from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel
@@ -29,13 +30,8 @@ from video_captioning.training.distillation import save_model
 def initializers(path: Path) -> dict[str, np.ndarray]:
     """The weights of a graph by name, int8 ones as float32; those that export numbers get their rank for a name."""
     model = onnx.load(path)
+    float_weights(model)
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in found:
-            whole, scales = (found.pop(name) for name in node.input)
-            shape = [1] * whole.ndim
-            shape[node.attribute[0].i] = -1
-            found[node.output[0]] = whole.astype(np.float32) * scales.reshape(shape)
     found = {name: values for name, values in found.items() if values.dtype == np.float32}
     numbered = sorted((name for name in found if "::" in name), key=lambda name: int(name.rpartition("_")[2]))
     return {name: found[name] for name in found if "::" not in name} | {

@@ -5,7 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
@@ -65,6 +67,18 @@ def test_configs_say_what_the_graphs_are(kind: str, tmp_path: Path) -> None:
             (kind_stated, shape), (kind_actual, known) = outputs[value.name], actual(value)
             assert kind_stated == kind_actual
             assert [size if there != -1 else -1 for size, there in zip(shape, known, strict=True)] == known
+
+
+def test_graphs_say_in_a_plain_session_what_the_bundle_says(tmp_path: Path) -> None:
+    triton.export("default", tmp_path / "repository")  # its weights are int8, which a plain session would compute with
+    read = bundle.read("default")
+    frames = np.stack(tiny.pictures(4, size=(160, 160)))
+    expected, _ = bundle.Runtime(read, threads=1).encode([frames])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(tmp_path / "repository" / "encoder" / "1" / "model.onnx", options)
+    [features] = session.run(None, {"frames": frames})
+    assert np.allclose(features, expected[0], atol=1e-3)
 
 
 def test_the_captioner_takes_every_option_of_a_sentence(tmp_path: Path) -> None:

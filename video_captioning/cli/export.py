@@ -71,9 +71,10 @@ def triton(bundle: str, repository: Path, backend: str, engines: Path | None) ->
     BUNDLE is a folder or a name, see `vidcap models`. REPOSITORY must not
     exist. The model `captioner` takes a video and says what is in it.
     """
-    from video_captioning.export.triton import export as write_repository
+    with needs("vidcap export", "export"):
+        from video_captioning.export.triton import export as write_repository
 
-    write_repository(bundle, repository, backend=backend, engines=engines)
+        write_repository(bundle, repository, backend=backend, engines=engines)
     click.echo(f"{repository}: captioner, and with {backend}: encoder, memory, step")
 
 

@@ -5,11 +5,12 @@ Arithmetic stays float32: a quarter of the size, and no kernel that an old proce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 SMALLEST = 4096  # elements; below it a scale a channel would save little
 
@@ -25,7 +26,7 @@ def quantize_weights(path: Path) -> None:
     users = {name: node for node in graph.node for name in node.input}
     for tensor in list(graph.initializer):
         user = users.get(tensor.name)
-        if tensor.data_type != onnx.TensorProto.FLOAT or user is None or user.op_type not in CHANNELS:
+        if tensor.data_type != TensorProto.FLOAT or user is None or user.op_type not in CHANNELS:
             continue
         values = numpy_helper.to_array(tensor)
         if values.size < SMALLEST or values.ndim < 2:
@@ -47,3 +48,27 @@ def quantize(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     others = tuple(a for a in range(values.ndim) if a != axis)
     scales = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-12) / 127
     return np.round(values / scales).astype(np.int8), scales.ravel().astype(np.float32)
+
+
+def float_weights(model: ModelProto) -> None:
+    """Make the int8 weights of a graph float32 again, in place, for runtimes that would compute in int8."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    spent = set()
+    for node in list(graph.node):
+        if node.op_type == "DequantizeLinear" and all(name in weights for name in node.input):
+            graph.initializer.append(dequantize(node, weights))
+            graph.node.remove(node)
+            spent.update(node.input)
+    spent -= {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in spent]:
+        graph.initializer.remove(tensor)
+
+
+def dequantize(node: NodeProto, weights: Mapping[str, TensorProto]) -> TensorProto:
+    """What a DequantizeLinear makes of constant weights, under the name of its output."""
+    whole, scales, *zero = (numpy_helper.to_array(weights[name]) for name in node.input)
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+    along = [-1 if place == axis % whole.ndim else 1 for place in range(whole.ndim)] if scales.size > 1 else []
+    centred = whole.astype(np.float32) - (zero[0].astype(np.float32).reshape(along) if zero else 0)
+    return numpy_helper.from_array(centred * scales.reshape(along), node.output[0])

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 
 from video_captioning import bundle
 from video_captioning.bundle import GRAPHS, Bundle, Runtime
 from video_captioning.errors import BundleError, VidcapError
 from video_captioning.export.files import whole_file
 from video_captioning.export.half import AGREEMENT, BATCH, greedy
+from video_captioning.export.quantize import float_weights
 from video_captioning.frames import sample
 
 IMAGE = "nvcr.io/nvidia/tensorrt:25.06-py3"  # TensorRT 10.11
@@ -104,20 +105,8 @@ def load(path: Path) -> ModelProto:
         model = onnx.load(path)
     except Exception as error:  # protobuf raises its own
         raise BundleError(path, "is no ONNX file that can be read", "give a bundle or one of its graphs") from error
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in [node for node in model.graph.node if node.op_type == "DequantizeLinear"]:
-        if all(name in weights for name in node.input):
-            model.graph.initializer.append(dequantized(node, weights))
-            model.graph.node.remove(node)
+    float_weights(model)
     return model
-
-
-def dequantized(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> TensorProto:
-    whole, scales, *zero = (numpy_helper.to_array(weights[name]) for name in node.input)
-    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    along = [-1 if place == axis % whole.ndim else 1 for place in range(whole.ndim)] if scales.size > 1 else []
-    centred = whole.astype(np.float32) - (zero[0].astype(np.float32).reshape(along) if zero else 0)
-    return numpy_helper.from_array(centred * scales.reshape(along), node.output[0])
 
 
 def profile(path: Path, model: ModelProto) -> dict[str, str]:

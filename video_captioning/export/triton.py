@@ -95,13 +95,25 @@ def export(
     """
     read = bundle.read(model)
     runnable = engine_files(Path(engines or read.folder)) if backend == "tensorrt" else read.graphs
+    copy = shutil.copyfile if backend == "tensorrt" else copy_graph
     with bundle.writing(repository) as folder:
         for name, file in runnable.items():
             write_model(folder / name, graph_config(name, read.graphs[name], backend))
-            shutil.copyfile(file, folder / name / VERSION / BACKENDS[backend])
+            copy(file, folder / name / VERSION / BACKENDS[backend])
         write_model(folder / "captioner", captioner_config(read))
         (folder / "captioner" / VERSION / "model.py").write_text(MODEL)
         copy_bundle(read.folder, folder / "captioner" / VERSION / "bundle")
+
+
+def copy_graph(source: Path, target: Path) -> None:
+    """With float weights: Triton would compute in int8 where they are int8, and say something else."""
+    import onnx  # not above: a server loads this file, too, and needs no onnx
+
+    from video_captioning.export.quantize import float_weights
+
+    model = onnx.load(source)
+    float_weights(model)
+    onnx.save(model, target)
 
 
 def copy_bundle(source: Path, target: Path) -> None:
