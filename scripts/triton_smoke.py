@@ -15,7 +15,7 @@ import numpy as np
 
 from video_captioning import load
 from video_captioning.cli import main as run
-from video_captioning.errors import VidcapError
+from video_captioning.errors import MissingExtraError, VidcapError
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.mp4"
 TIMEOUT = 60  # seconds for one answer
@@ -95,7 +95,7 @@ def connect(protocol: str, address: str) -> Client:
         client = Client(protocol, address)
         loaded = client.ready()
     except ModuleNotFoundError as error:
-        raise VidcapError("Triton's client is not installed; pip install 'tritonclient[grpc,http]'") from error
+        raise MissingExtraError("triton_smoke.py", "triton") from error
     except Exception as error:  # of gevent, gRPC, tritonclient or the operating system
         raise VidcapError(
             f"{protocol}://{address}: no Triton answers ({one_line(error)}); start one: scripts/run_triton_server.sh"
