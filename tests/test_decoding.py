@@ -112,6 +112,8 @@ def test_a_broken_model_is_called_broken(broken: float, decoding: Decoding) -> N
         ("length_penalty", {"length_penalty": -0.1}),
         ("length_penalty", {"length_penalty": float("nan")}),
         ("no_repeat_ngram", {"no_repeat_ngram": -1}),
+        ("consensus", {"consensus": -0.1}),
+        ("consensus", {"consensus": float("inf")}),
         ("temperature", {"temperature": 0}),
         ("temperature", {"temperature": float("inf")}),
         ("top_k", {"top_k": 5}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -216,6 +217,36 @@ def test_early_stopping_gives_what_running_on_would_give(
         expected = beam_reference(language, one(memory, clip), decoding)
         assert [h.tokens for h in found] == [tokens for _, tokens in expected]
         assert [h.score for h in found] == pytest.approx([score for score, _ in expected])
+
+
+def agreement_reference(sentence: tuple[int, ...], others: list[tuple[int, ...]]) -> float:
+    """The mean cosine of the counts of 1- to 4-grams, spelt out."""
+
+    def counts(tokens: tuple[int, ...], n: int) -> Counter[tuple[int, ...]]:
+        return Counter(tokens[i : i + n] for i in range(len(tokens) - n + 1))
+
+    def cosine(a: Counter[tuple[int, ...]], b: Counter[tuple[int, ...]]) -> float:
+        lengths = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
+        return sum(a[ngram] * b[ngram] for ngram in a) / lengths if lengths else 0.0
+
+    return float(np.mean([cosine(counts(sentence, n), counts(other, n)) for other in others for n in range(1, 5)]))
+
+
+@law
+@given(languages, batches, beams | samplings, st.sampled_from([0.1, 0.5, 4.0]))
+def test_consensus_ranks_all_that_was_found_anew(
+    language: Language, lengths: list[int], decoding: Decoding, strength: float
+) -> None:
+    everything = replace(decoding, alternatives=decoding.width)
+    found = run(language, lengths, replace(decoding, consensus=strength))
+    for hypotheses, known in zip(found, run(language, lengths, everything), strict=True):
+        scores = []
+        for place, h in enumerate(known):
+            others = [other.tokens for other in known[:place] + known[place + 1 :]]
+            scores.append(h.score + (strength * agreement_reference(h.tokens, others) if others else 0))
+        assert [h.score for h in hypotheses] == pytest.approx(sorted(scores)[::-1][: decoding.alternatives])
+        for h in hypotheses:
+            assert h.score == pytest.approx(scores[[other.tokens for other in known].index(h.tokens)])
 
 
 @settings(law, max_examples=300)

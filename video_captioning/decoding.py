@@ -6,8 +6,9 @@ Sizes in the docstrings: B clips, b of them not done yet, k hypotheses a clip, N
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +45,7 @@ class Decoding:
     min_tokens: int = 0  # no end before this many tokens, unless nothing else is allowed
     length_penalty: float = 1.0  # score = sum of log-probabilities / length ** this; 0 favours short sentences
     no_repeat_ngram: int = 0  # no n-gram of this size twice (Paulus et al. 2018, section 2.5); 0: off
+    consensus: float = 0.0  # how much agreement with the other hypotheses counts beside the score; 0: not at all
     temperature: float | None = None  # None: beam search; above 0: sampling, the lower the safer
     top_k: int = 0  # sample from this many likeliest tokens; 0: all
     top_p: float = 1.0  # then from the fewest that hold this share of probability (Holtzman et al. 2020)
@@ -56,6 +58,7 @@ class Decoding:
             _check(name, value, type(value) is int and value >= least, f"a whole number from {least}")
         penalty, share, heat = self.length_penalty, self.top_p, self.temperature
         _check("length_penalty", penalty, _is_number(penalty) and 0 <= penalty <= 10, "a number from 0 to 10")
+        _check("consensus", self.consensus, _is_number(self.consensus) and self.consensus >= 0, "a number from 0")
         _check("top_p", share, _is_number(share) and 0 < share <= 1, "a number above 0, up to 1")
         _check("temperature", heat, heat is None or (_is_number(heat) and heat > 0), "a number above 0, or unset")
         few, many = self.min_tokens, self.alternatives
@@ -69,6 +72,11 @@ class Decoding:
     def width(self) -> int:
         """Hypotheses that grow side by side for one clip."""
         return self.beam if self.temperature is None else self.alternatives
+
+    @property
+    def wanted(self) -> int:
+        """Hypotheses of a clip that must be known before the search may stop."""
+        return self.width if self.consensus else self.alternatives
 
     def score(self, total: float, length: int) -> float:
         """Normalised log-probability: Wu et al. 2016 (GNMT), eq. 14, without its constant 5, as fairseq does."""
@@ -101,7 +109,7 @@ class Hypothesis:
     tokens: tuple[int, ...]  # without bos and eos
     logprobs: tuple[float, ...]  # the model's own, one a token and one more for eos where it was reached
     attention: NDArray[np.float32]  # [tokens, slots]
-    score: float  # what hypotheses are ranked by, see Decoding.score; its length counts eos
+    score: float  # what hypotheses are ranked by: Decoding.score, whose length counts eos, and agreement if wanted
 
     @property
     def finished(self) -> bool:
@@ -185,7 +193,7 @@ def decode(
         if total > -np.inf:
             row = i * live.totals.shape[1] + j
             pools[live.clips[i]].append(finalize(live, row, (), float(total), attention, decoding))
-    return [sorted(pool, key=lambda h: -h.score)[: decoding.alternatives] for pool in pools]
+    return [answers(pool, decoding) for pool in pools]
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float32]:
@@ -306,9 +314,9 @@ def is_done(pool: list[Hypothesis], best_total: float, decoding: Decoding) -> bo
     """
     if len(pool) >= decoding.width or best_total == -np.inf:
         return True
-    if len(pool) < decoding.alternatives:
+    if len(pool) < decoding.wanted:
         return False
-    to_beat = nlargest(decoding.alternatives, (h.score for h in pool))[-1]
+    to_beat = nlargest(decoding.wanted, (h.score for h in pool))[-1]
     return to_beat >= decoding.score(best_total, decoding.max_tokens)
 
 
@@ -350,3 +358,33 @@ def finalize(
     for t, source in enumerate(live.path[row]):
         weights[t] = attention[t][source]
     return Hypothesis(tokens, logprobs, weights, decoding.score(total, len(logprobs)))
+
+
+def answers(pool: Sequence[Hypothesis], decoding: Decoding) -> list[Hypothesis]:
+    """The `alternatives` best of what was found, best first."""
+    ranked = sorted(pool, key=lambda h: -h.score)[: decoding.wanted]
+    if decoding.consensus and len(ranked) > 1:
+        shared = decoding.consensus * agreement([h.tokens for h in ranked])
+        scored = [replace(h, score=h.score + float(more)) for h, more in zip(ranked, shared, strict=True)]
+        ranked = sorted(scored, key=lambda h: -h.score)
+    return ranked[: decoding.alternatives]
+
+
+def agreement(sentences: Sequence[tuple[int, ...]]) -> Floats:
+    """How much each of m > 1 sentences has in common with the others, from 0 to 1 [m].
+
+    The mean cosine of n-gram counts, n = 1 … 4: of like sentences the one in their midst is the safest, as in minimum
+    Bayes risk decoding (Kumar and Byrne 2004).
+    """
+    similar = np.zeros((len(sentences), len(sentences)))
+    for n in range(1, 5):
+        counted = [Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for tokens in sentences]
+        columns = {ngram: column for column, ngram in enumerate(set().union(*counted))}
+        counts = np.zeros((len(sentences), len(columns)))
+        for row, counter in enumerate(counted):
+            counts[row, [columns[ngram] for ngram in counter]] = list(counter.values())
+        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+        counts = np.divide(counts, lengths, out=counts, where=lengths > 0)
+        similar += counts @ counts.T
+    shared: Floats = (similar.sum(axis=1) - similar.diagonal()) / (4 * (len(sentences) - 1))
+    return shared

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SAMPLING = ("fps", "max_frames", "frames", "keyframes")
 DECODING = (
     *("beam", "max_tokens", "min_tokens", "length_penalty", "no_repeat_ngram"),
-    *("temperature", "top_k", "top_p", "seed", "alternatives"),
+    *("consensus", "temperature", "top_k", "top_p", "seed", "alternatives"),
 )
 SECTIONS = {"Frames (default: what the model was made for)": SAMPLING, "Sentences (default: the model's own)": DECODING}
 
@@ -83,6 +83,7 @@ class Sectioned(click.Command):
 @click.option("--min-tokens", type=int, metavar="N", help="Length at least.")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours long sentences.")
 @click.option("--no-repeat-ngram", type=int, metavar="N", help="Never say N pieces of words twice.")
+@click.option("--consensus", type=float, metavar="X", help="How much agreement in the search counts; 0: off.")
 @click.option("--temperature", type=float, metavar="X", help="Draw at random; the lower, the safer.")
 @click.option("--top-k", type=int, metavar="N", help="Draw from the K likeliest.")
 @click.option("--top-p", type=float, metavar="X", help="Draw from the likeliest with this share.")
