@@ -23,11 +23,23 @@ FLOORS = {
     3: {"data", "export", "captioner"},
     2: {"scenes", "bundle"},
     1: {"frames", "models", "metrics", "decoding", "tokenizer", "subtitles"},
+    0.5: {"files"},  # whole files, whose only error is on the floor below
     0: {"errors"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 ROOM = {"media": "frames"}
-WITHOUT_TORCH = {"captioner", "scenes", "bundle", "frames", "metrics", "decoding", "tokenizer", "subtitles", "errors"}
+WITHOUT_TORCH = {
+    "captioner",
+    "scenes",
+    "bundle",
+    "frames",
+    "metrics",
+    "decoding",
+    "tokenizer",
+    "subtitles",
+    "errors",
+    "files",
+}
 TORCH = {"torch", "lightning", "pytorch_lightning", "transformers", "torchmetrics"}
 NO_ROOM = {"__init__", "__main__", "configs", "bundles"}
 

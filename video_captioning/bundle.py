@@ -29,6 +29,7 @@ from video_captioning.frames import Resize, Sampling
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 GRAPHS = ("encoder", "memory", "step")
+WEIGHTS, ARITHMETIC = "weights", "arithmetic"  # what of a graph is int8
 FRAMES_PER_CALL = 64  # bounds the memory of one encoder call
 BUILT_IN = Path(str(files("video_captioning"))) / "bundles"
 REMAKE = "copy the bundle again, or export it again"
@@ -57,6 +58,10 @@ class Bundle:
     """Command, config, data fingerprint and commit."""
     scores: dict[str, Any]
     parity: dict[str, Any]
+    int8: dict[str, str]
+    """Of graphs in int8: `weights`, which become float32 when loaded, or `arithmetic`, which computes in int8, too."""
+    quantization: dict[str, Any]
+    """What int8 was measured to cost and to save; empty where it was not."""
     sha256: str
     """Of `bundle.json`, which holds the hashes of all other files."""
     bytes: int
@@ -135,9 +140,19 @@ def build(folder: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         made_by=dict(manifest["made_by"]),
         scores=dict(manifest["scores"]),
         parity=dict(manifest["parity"]),
+        int8=precisions(manifest["graphs"]),
+        quantization=dict(manifest.get("quantization", {})),
         sha256=sha256,
         bytes=sum(entry["bytes"] for entry in manifest["files"].values()),
     )
+
+
+def precisions(graphs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """How the graphs that say so are in int8."""
+    stated = {name: str(graphs[name]["int8"]) for name in GRAPHS if "int8" in graphs[name]}
+    if unknown := set(stated.values()) - {WEIGHTS, ARITHMETIC}:
+        raise ValueError(f"int8: {min(unknown)}")
+    return stated
 
 
 def verify(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
@@ -203,19 +218,25 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def session(graph: Path, threads: int, *, arithmetic: bool = False) -> onnxruntime.InferenceSession:
+    """A graph, loaded; int8 weights are made float32 once unless it does its `arithmetic` in int8."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if arithmetic else "1")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums cut off on processors without VNNI
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 class Runtime:
     """The three graphs of a bundle, loaded: what `decoding.decode` and the captioner run."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Load the graphs. Raises BundleError when ONNX Runtime cannot."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights are made float32 once
 
         def load(graph: str) -> onnxruntime.InferenceSession:
-            return onnxruntime.InferenceSession(bundle.graphs[graph], options, providers=["CPUExecutionProvider"])
+            return session(bundle.graphs[graph], threads, arithmetic=bundle.int8.get(graph) == ARITHMETIC)
 
         try:
             with ThreadPoolExecutor(len(GRAPHS)) as pool:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -94,6 +94,17 @@ class Caption:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A caption with what it was made from."""
+
+    caption: Caption
+    hypothesis: Hypothesis
+    frames: Frames
+    features: np.ndarray
+    """`[frames, positions, width]`"""
+
+
 class Captioner:
     """A loaded model. Calling it with a path gives a Caption; `captions` takes many paths and batches them."""
 
@@ -109,7 +120,7 @@ class Captioner:
         """
         self.bundle = model if isinstance(model, Bundle) else read(model)
         self.threads = threads or available_cores()
-        self._runtime = Runtime(self.bundle, self.threads)
+        self.runtime = Runtime(self.bundle, self.threads)
         self.tokenizer = Tokenizer.load(self.bundle.tokenizer)
         self._special = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
         self._model = Model(self.bundle.name, self.bundle.version, self.bundle.sha256)
@@ -122,9 +133,15 @@ class Captioner:
         Raises:
             MediaError: the file gives no picture; the message says why.
         """
+        return self.examine(path, sampling=sampling, decoding=decoding).caption
+
+    def examine(
+        self, path: str | Path, *, sampling: Sampling | None = None, decoding: Decoding | None = None
+    ) -> Examined:
+        """As calling it, with what the caption was made from."""
         start = perf_counter()
         frames = sample(path, sampling or self.bundle.sampling, self.bundle.resize, threads=self.threads)
-        return self._caption([(frames, perf_counter() - start)], decoding or self.bundle.decoding)[0]
+        return self._examine([(frames, perf_counter() - start)], decoding or self.bundle.decoding)[0]
 
     def captions(
         self,
@@ -138,8 +155,8 @@ class Captioner:
         samples = self._samples(paths, sampling or self.bundle.sampling, 2 * batch_size)
         while batch := list(islice(samples, batch_size)):
             good = [item for item in batch if not isinstance(item, MediaError)]
-            made = iter(self._caption(good, decoding or self.bundle.decoding) if good else [])
-            yield from (item if isinstance(item, MediaError) else next(made) for item in batch)
+            made = iter(self._examine(good, decoding or self.bundle.decoding) if good else [])
+            yield from (item if isinstance(item, MediaError) else next(made).caption for item in batch)
 
     def _samples(
         self, paths: Iterable[str | Path], sampling: Sampling, ahead: int
@@ -169,7 +186,13 @@ class Captioner:
 
     def hypotheses(self, clips: Sequence[np.ndarray], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
         """What is said of clips given as frames, uint8 `[T, S, S, 3]` each, with the bundle's side S; best first."""
-        return self._generate(*self._runtime.encode(clips), clips, decoding or self.bundle.decoding)
+        return self._generate(*self.runtime.encode(clips), clips, decoding or self.bundle.decoding)
+
+    def caption_frames(
+        self, clips: Sequence[tuple[Frames, float]], decoding: Decoding | None = None
+    ) -> list[Caption]:
+        """Captions, made in one batch, of clips sampled with the bundle's `resize`; each with the seconds that took."""
+        return [one.caption for one in self._examine(clips, decoding or self.bundle.decoding)]
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The sentence of a hypothesis."""
@@ -178,24 +201,29 @@ class Captioner:
     def _generate(
         self, features: np.ndarray, frame_mask: np.ndarray, clips: Sequence[np.ndarray], decoding: Decoding
     ) -> list[list[Hypothesis]]:
-        memory, state = self._runtime.remember(features, frame_mask)
+        memory, state = self.runtime.remember(features, frame_mask)
         keys = [crc32(pixels.tobytes()) for pixels in clips]  # a draw depends on the clip, not on its batch
-        return decode(self._runtime.step, state, memory, decoding, self._special, keys)
+        return decode(self.runtime.step, state, memory, decoding, self._special, keys)
 
-    def _caption(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding) -> list[Caption]:
+    def _examine(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding) -> list[Examined]:
         start = perf_counter()
         pixels = [frames.pixels for frames, _ in clips]
-        features, frame_mask = self._runtime.encode(pixels)
+        features, frame_mask = self.runtime.encode(pixels)
         encoded = perf_counter()
         found = self._generate(features, frame_mask, pixels, decoding)
         done = perf_counter()
         share = Timings(0.0, (encoded - start) / len(clips), (done - encoded) / len(clips))
         return [
-            self._finish(frames, hypotheses, features.shape[2], Timings(seconds, share.encode, share.generate))
-            for (frames, seconds), hypotheses in zip(clips, found, strict=True)
+            Examined(
+                self._caption(frames, hypotheses, features.shape[2], replace(share, decode=seconds)),
+                hypotheses[0],
+                frames,
+                own[: len(frames.times)],
+            )
+            for (frames, seconds), hypotheses, own in zip(clips, found, features, strict=True)
         ]
 
-    def _finish(self, frames: Frames, hypotheses: Sequence[Hypothesis], positions: int, timings: Timings) -> Caption:
+    def _caption(self, frames: Frames, hypotheses: Sequence[Hypothesis], positions: int, timings: Timings) -> Caption:
         best, *others = hypotheses
         info = frames.info
         return Caption(

@@ -36,7 +36,7 @@ class NoPictureError(MediaError):
 
 
 class TooLargeError(MediaError):
-    """The picture is larger than the stated limit."""
+    """The picture is larger, or the clip longer, than the stated limit."""
 
 
 class PlaylistError(MediaError):

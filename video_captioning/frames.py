@@ -119,7 +119,7 @@ def sample(
         resize: to what square; None keeps the displayed size (that of the first kept frame, if it changes).
         start, end: seconds; sample only this stretch of the clip. Times stay those of the whole clip.
         threads: decoder threads; None for one a CPU.
-        limits: the largest picture that is decoded.
+        limits: the largest picture and the longest clip that are decoded.
 
     A damaged packet is skipped, a file that is cut short gives what can be had, and `warnings` says so.
 

@@ -72,10 +72,11 @@ _FILE_KINDS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest picture that is decoded; anything beyond is refused before memory is taken for it."""
+    """The largest picture that is decoded, refused before memory is taken for it, and the longest clip."""
 
     side: int = 16384  # pixels, width or height
     pixels: int = 100_000_000  # width by height
+    duration: float = math.inf  # seconds, whether the header states them or the frames last so long
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
             codec.options = {"max_pixels": str(limits.pixels)}
             codec.thread_type = "AUTO"
             codec.thread_count = threads or 0  # 0: one a CPU
-            yield Video(path, container, stream)
+            video = Video(path, container, stream, limits.duration)
+            video.check_duration(video.duration or 0.0)
+            yield video
 
 
 class Video:
@@ -131,13 +134,15 @@ class Video:
     anew goes on where it was, and frames without a time follow at the file's frame rate.
     """
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, longest: float) -> None:
+        """`longest`: seconds after which reading ends with TooLargeError."""
         self.path = path
         self.stream = stream
         self.packets = 0  # of the stream, read so far
         self.damaged = 0  # packets that could not be read or decoded
         self.encrypted = 0  # packets left out because they are encrypted
         self.end: float | None = None  # seconds at which the last frame leaves the screen; known after a whole pass
+        self._longest = longest
         self._container = container
         self._codec = stream.codec_context
         self._error: av.FFmpegError | None = None  # the last one
@@ -165,6 +170,12 @@ class Video:
         """Average frames a second as the file states them; None where that is only the unit of its clock."""
         rate = float(self.stream.average_rate or 0)
         return rate if 0 < rate < _CLOCK_RATE else None
+
+    def check_duration(self, seconds: float) -> None:
+        """Raises TooLargeError where a clip that lasts so long is beyond the limit."""
+        if seconds > self._longest:
+            problem = f"it lasts {seconds:.0f} s or more, the limit is {self._longest:g} s"
+            raise TooLargeError(self.path, problem, "cut it into shorter clips first")
 
     def seek(self, time: float) -> None:
         """Go on from the last key frame before `time` (seconds); from the start where the format cannot."""
@@ -272,6 +283,7 @@ class Video:
                 time = end
             elif ahead <= 0:
                 time = last + self._step / 2
+            self.check_duration(time)
             end = time + (float(item.duration * self._time_base) if item.duration else self._step)
             yield time, item
         if origin is not None and self._last_stamp is not None:  # frames that were not asked for or not decoded

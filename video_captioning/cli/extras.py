@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "metrics": ("pycocoevalcap", "snowballstemmer"),
     "plots": ("matplotlib",),
+    "serve": ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvicorn"),
     "triton": ("tritonclient",),
 }
 """Each extra of pyproject.toml with the modules it brings."""

@@ -8,12 +8,14 @@ import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from video_captioning.errors import DataError, MediaError, OutputError
+from video_captioning.errors import DataError, MediaError
+from video_captioning.files import whole_file
 from video_captioning.media import EXTENSIONS, Limits, open_video
 from video_captioning.tokenizer import clean
 
@@ -227,17 +229,6 @@ def listing(clips: Sequence[Clip], out: Path) -> str:
 
 def write_all(files: Mapping[Path, str]) -> None:
     """Every file under a temporary name, then each under its own. Raises OutputError, with nothing changed."""
-    parts = {path: path.with_name(f".{path.name}.{os.urandom(4).hex()}.part") for path in files}
-    try:
+    with ExitStack() as parts:
         for path, text in files.items():
-            with parts[path].open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, part in parts.items():
-            part.replace(path)
-    except OSError as error:
-        raise OutputError(error.filename or path, f"cannot be written ({error.strerror})", "make room") from error
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+            parts.enter_context(whole_file(path)).write_text(text, encoding="utf-8")

@@ -34,10 +34,10 @@ def thumbnails(path: Path, count: int) -> list[Thumbnail]:
     return [jpeg(pixels, time) for pixels, time in zip(frames.pixels, frames.times.tolist(), strict=True)]
 
 
-def jpeg(pixels: Pixels, time: float) -> Thumbnail:
-    """uint8 RGB `[height, width, 3]` → JPEG with the longer side of SIDE pixels, or its own if that is shorter."""
+def jpeg(pixels: Pixels, time: float, side: int = SIDE) -> Thumbnail:
+    """uint8 RGB `[height, width, 3]` → JPEG whose longer side has `side` pixels, or its own if that is shorter."""
     height, width = pixels.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
     codec = av.CodecContext.create("mjpeg", "w")
     codec.width, codec.height, codec.pix_fmt = width, height, "yuvj420p"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from video_captioning.errors import DataError, OutputError, printable
+from video_captioning.files import whole_file
 
 ENCRYPTED = 1
 """The bit of a member's flags."""
@@ -72,16 +72,8 @@ def is_there(path: Path, size: int) -> bool:
 
 def write(archive: ZipFile, member: ZipInfo, target: Path) -> None:
     """One member under a temporary name, then under its own; `zipfile` compares its CRC-32."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with archive.open(member) as source, part.open("wb") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(target) as part, archive.open(member) as source, part.open("wb") as out:
+        shutil.copyfileobj(source, out, 1 << 20)
 
 
 def check_room(folder: Path, size: int, what: str) -> None:

@@ -23,10 +23,10 @@ from torch.nn.utils.rnn import pad_sequence
 from video_captioning import bundle
 from video_captioning.decoding import decode
 from video_captioning.errors import BundleError, OutputError
-from video_captioning.export.files import whole_file
 from video_captioning.export.onnx import exact_backbone, export, trial_clips
 from video_captioning.export.parity import GREEDY
 from video_captioning.export.runtime import SPECIAL, TorchRuntime
+from video_captioning.files import refuse_taken, whole_file
 from video_captioning.frames import sample
 from video_captioning.models import checkpoint
 
@@ -92,6 +92,7 @@ def convert(path: str | Path, out: str | Path, *, command: str = "", clips: Sequ
     folder = target.with_suffix("")
     if target.suffix != ".onnx":
         raise OutputError(target, "does not end in .onnx", "give a name such as model.onnx")
+    refuse_taken(target)
     with ExitStack() as undo:
         with whole_file(target) as part:
             export(path, folder, name=folder.name, command=command, clips=clips)

@@ -24,9 +24,9 @@ from onnx import ModelProto
 from video_captioning import bundle
 from video_captioning.bundle import GRAPHS, Bundle, Runtime
 from video_captioning.errors import BundleError, VidcapError
-from video_captioning.export.files import whole_file
 from video_captioning.export.half import AGREEMENT, BATCH, greedy
 from video_captioning.export.quantize import float_weights
+from video_captioning.files import refuse_taken, whole_file
 from video_captioning.frames import sample
 
 IMAGE = "nvcr.io/nvidia/tensorrt:25.06-py3"  # TensorRT 10.11
@@ -67,6 +67,7 @@ def export(model: str | Path, out: str | Path, *, half: bool = True, clips: Sequ
         VidcapError: there is no trtexec, or it fails; what it said is on standard error.
     """
     if Path(model).suffix == ".onnx":
+        refuse_taken(out)
         with whole_file(out) as part, TemporaryDirectory(prefix=f".{part.stem}.", dir=part.parent) as folder:
             build(Path(model), Path(folder), half).replace(part)
         return 0

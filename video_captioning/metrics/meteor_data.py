@@ -12,13 +12,13 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from video_captioning.errors import DataError, MissingExtraError, OutputError, VidcapError
+from video_captioning.files import whole_file
 from video_captioning.metrics.meteor_tables import VERSION, Tables, compile_tables, read_tables, write_tables
 
 _FUNCTION, _PREFIXES = "function/english.words", "nonbreaking/english.prefixes"
@@ -104,20 +104,8 @@ def _make(sources: Sources, path: Path) -> None:
             arrays = compile_tables(function, prefixes, _pairs(synsets), _pairs(irregular), _phrases(file))
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise _unreadable(sources, error) from error
-    part = path.with_name(f".{os.urandom(8).hex()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            write_tables(out, arrays)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except OSError as error:
-        way_out = "make room or name another folder in XDG_CACHE_HOME"
-        raise OutputError(path, f"cannot be written ({error.strerror or error})", way_out) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_file(path, "make room or name another folder in XDG_CACHE_HOME") as part, part.open("wb") as out:
+        write_tables(out, arrays)
 
 
 def _unreadable(sources: Sources, error: Exception) -> DataError:

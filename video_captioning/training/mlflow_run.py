@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from video_captioning.errors import ConfigError
+from video_captioning.files import write_whole
 from video_captioning.training.configure import leaves
-from video_captioning.training.record import Row, write_whole
+from video_captioning.training.record import RESUME, Row
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,7 +153,7 @@ class MlflowRun:
             place = str(database(self.uri).absolute().with_suffix("")) if local else None
             number = client.create_experiment(self.experiment, artifact_location=place)
         run = client.create_run(number, run_name=self.name)
-        write_whole(self.out / "mlflow.json", json.dumps(self.ids() | {self.uri: run.info.run_id}, indent=2).encode())
+        write_whole(self.out / "mlflow.json", json.dumps(self.ids() | {self.uri: run.info.run_id}, indent=2), RESUME)
         return run
 
     def ids(self) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from video_captioning.errors import MissingExtraError
-from video_captioning.training.record import Row, read, write_whole
+from video_captioning.files import write_whole
+from video_captioning.training.record import RESUME, Row, read
 
 LOSSES = {"loss": "training", "val_loss": "validation"}
 SCORES = {"val_cider": "CIDEr-D", "val_bleu4": "BLEU-4", "val_meteor": "METEOR", "val_rouge_l": "ROUGE-L"}
@@ -66,7 +67,7 @@ def draw(out: Path) -> None:
     ):
         curves = {label: found for name, label in names.items() if (found := curve(rows, name, by))}
         if curves:
-            write_whole(out / "plots" / f"{file}.png", picture(title, by, curves))
+            write_whole(out / "plots" / f"{file}.png", picture(title, by, curves), RESUME)
 
 
 Points = list[tuple[int, float]]

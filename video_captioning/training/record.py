@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from video_captioning.errors import OutputError
+from video_captioning.files import write_whole
 
+RESUME = "make room; the same command resumes the run"
 NAME = "metrics.jsonl"
 
 Row = dict[str, Any]
@@ -32,7 +33,7 @@ class Record:
     def begin(self, step: int) -> None:
         """Go on at a step: rows from it on are dropped, as they will be measured again."""
         self.rows = [row for row in self.rows if row["step"] < step]
-        write_whole(self.path, "".join(map(line, self.rows)).encode())
+        write_whole(self.path, "".join(map(line, self.rows)), RESUME)
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
@@ -58,19 +59,5 @@ def line(row: Row) -> str:
     return json.dumps(row) + "\n"
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that has its name only when it is whole. Raises OutputError."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
 def unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(path, f"cannot be written ({error.strerror})", "make room; the same command resumes the run")
+    return OutputError(path, f"cannot be written ({error.strerror})", RESUME)

@@ -25,6 +25,7 @@ from video_captioning.data.features import LiveFeatures, Source, StoredFeatures,
 from video_captioning.data.items import Item, read_folder
 from video_captioning.data.store import FeatureStore
 from video_captioning.errors import CheckpointError, ConfigError, DataError
+from video_captioning.files import write_whole
 from video_captioning.frames import Sampling
 from video_captioning.models import checkpoint, registry
 from video_captioning.models.backbone import Backbone
@@ -36,7 +37,7 @@ from video_captioning.training.fit import Describe, Report, fit, quiet
 from video_captioning.training.judge import Judge, Reward
 from video_captioning.training.module import CaptioningModule, Optimization
 from video_captioning.training.plots import Plots
-from video_captioning.training.record import write_whole
+from video_captioning.training.record import RESUME
 from video_captioning.training.samples import Samples
 from video_captioning.training.self_critical import SelfCriticalModule
 from video_captioning.training.tracking import tracker
@@ -255,7 +256,7 @@ def obtain_tokenizer(out: Path, items: list[Item], config: DictConfig) -> Tokeni
     else:
         captions = [caption for item in items for caption in item.captions]
         tokenizer = Tokenizer.train(captions, config.model.vocabulary, config.model.tokenizer, config.model.min_count)
-    write_whole(path, tokenizer.model)
+    write_whole(path, tokenizer.model, RESUME)
     return tokenizer
 
 

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from video_captioning.data.items import Item
 from video_captioning.data.thumbnails import thumbnails
 from video_captioning.errors import MediaError
-from video_captioning.training.record import write_whole
+from video_captioning.files import write_whole
+from video_captioning.training.record import RESUME
 
 COUNT = 12
 HEAD = """<!doctype html>
@@ -67,7 +68,7 @@ class Samples(Callback):
             return
         said = module.hypotheses
         self.said[trainer.current_epoch + 1] = {item.id: said[item.id] for item in self.items if item.id in said}
-        write_whole(self.path, self.page().encode(errors="replace"))
+        write_whole(self.path, self.page().encode(errors="replace"), RESUME)
 
     def page(self) -> str:
         epochs = sorted(self.said, reverse=True)
