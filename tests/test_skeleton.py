@@ -22,7 +22,7 @@ FLOORS = {
     4: {"serve", "archive", "explain", "evaluation", "training"},
     3: {"data", "export", "captioner"},
     2: {"scenes", "bundle"},
-    1: {"frames", "models", "metrics", "decoding", "tokenizer", "subtitles"},
+    1: {"frames", "models", "metrics", "decoding", "tokenizer", "subtitles", "download"},
     0.5: {"files"},  # whole files, whose only error is on the floor below
     0: {"errors"},
 }

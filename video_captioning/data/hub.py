@@ -1,14 +1,9 @@
-"""Files of a data set on the Hugging Face hub: resumed where they stopped, checked, kept by content.
-
-The hub's own client keeps no partial file, so a download of gigabytes that is killed would start anew. Hence plain
-HTTP into a file of ours, whatever HF_HUB_DISABLE_XET says: Xet cannot go on either.
-"""
+"""Files of a data set on the Hugging Face hub: resumed where they stopped, checked, kept by content."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not re-exported
 
 from video_captioning.data.unpack import check_room
+from video_captioning.download import left_by_earlier_try, resume
 from video_captioning.errors import DataError, OutputError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -59,15 +53,8 @@ def download(repo: str, file: str, revision: str, folder: Path) -> Download:
 def fetch(url: str, target: Path, size: int | None, sha256: str | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    with part.open("ab") as out:
-        if size is not None and out.tell() > size:  # nothing that could be gone on with
-            out.truncate(0)
-        have = out.seek(0, os.SEEK_END)
-        check_room(part.parent, (size or 0) - have, target.name)
-        if size is None or have != size:
-            http_get(url, out, resume_size=have, headers=build_hf_headers(), expected_size=size)
-        out.flush()
-        os.fsync(out.fileno())
+    check_room(part.parent, (size or 0) - left_by_earlier_try(part, size), target.name)
+    resume(url, part, size)
     with part.open("rb") as whole:
         if sha256 and hashlib.file_digest(whole, "sha256").hexdigest() != sha256:
             part.unlink()

@@ -1,13 +1,11 @@
 """A bundle to the Hugging Face hub and back, every file held to the SHA-256 that `bundle.json` states.
 
-HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and, for uploads, HF_HUB_DISABLE_XET mean what they mean to huggingface_hub. Its
-own download drops a file that was stopped midway, and so does Xet: hence plain HTTP into a file of ours, which goes on.
+HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and, for uploads, HF_HUB_DISABLE_XET mean what they mean to huggingface_hub.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import operator
 import os
@@ -15,7 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants, hf_hub_url
 from huggingface_hub.errors import (
@@ -27,7 +25,6 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented, not all re-exported
     build_hf_headers,
@@ -36,11 +33,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented,
 )
 
 from video_captioning.bundle import MANIFEST, Bundle, read, verify
+from video_captioning.download import resume
 from video_captioning.errors import BundleError, FileError, OutputError, VidcapError
 from video_captioning.export.card import model_card
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 CARD = "README.md"
 PATIENCE = 60.0
@@ -163,36 +158,14 @@ def fetch(repo: str, commit: str, name: str, stated: dict[str, Any], folder: Pat
     """Bring one file to `folder`, unless it is there. Raises BundleError where it is not what `bundle.json` states."""
     with suppress(BundleError):
         return verify(folder, {name: stated})
-    part, size = folder / f"{stated['sha256']}.part", stated["bytes"]  # other content is another file
-    with Bounded(part, 2 * size) as out:
-        if out.tell() > size:  # nothing that could be gone on with
-            out.truncate(0)
-        have = out.seek(0, os.SEEK_END)
-        url = hf_hub_url(repo, name, revision=commit)
-        http_get(url, out, resume_size=have, headers=build_hf_headers(), expected_size=size, displayed_filename=name)
-        out.flush()
-        os.fsync(out.fileno())
+    part = folder / f"{stated['sha256']}.part"  # other content is another file
+    resume(hf_hub_url(repo, name, revision=commit), part, stated["bytes"])
     part.replace(folder / name)
     try:
         verify(folder, {name: stated})
     except BundleError as error:
         (folder / name).unlink()
         raise BundleError(f"{repo}/{name}", error.problem, "pull again to fetch it anew") from error
-
-
-class Bounded(io.BufferedWriter):
-    """Appends to a file, so many bytes at most: `http_get` would take a file without end, and would begin anew for ever
-    where a hub cuts each answer short."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        super().__init__(io.FileIO(path, "ab"))
-        self.left = limit
-
-    def write(self, content: ReadableBuffer, /) -> int:
-        self.left -= memoryview(content).nbytes
-        if self.left < 0:
-            raise OSError("the hub sends too much, or begins anew instead of going on")
-        return super().write(content)
 
 
 def finish(repo: str, text: bytes, files: Files, partial: Path, target: Path) -> Bundle:
