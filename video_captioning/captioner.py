@@ -188,9 +188,7 @@ class Captioner:
         """What is said of clips given as frames, uint8 `[T, S, S, 3]` each, with the bundle's side S; best first."""
         return self._generate(*self.runtime.encode(clips), clips, decoding or self.bundle.decoding)
 
-    def caption_frames(
-        self, clips: Sequence[tuple[Frames, float]], decoding: Decoding | None = None
-    ) -> list[Caption]:
+    def caption_frames(self, clips: Sequence[tuple[Frames, float]], decoding: Decoding | None = None) -> list[Caption]:
         """Captions, made in one batch, of clips sampled with the bundle's `resize`; each with the seconds that took."""
         return [one.caption for one in self._examine(clips, decoding or self.bundle.decoding)]
 

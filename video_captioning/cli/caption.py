@@ -175,14 +175,21 @@ def wanted(
 def captions(
     captioner: Captioner, clips: Sequence[Path], batch_size: int, options: Mapping[str, Any]
 ) -> Iterator[Caption | MediaError]:
-    """As `Captioner.captions`, with the bundle's sampling and decoding but for the options that were given."""
-    given = {name: value for name, value in options.items() if value is not None}
+    """As `Captioner.captions`, with the options that were given."""
+    return captioner.captions(clips, batch_size=batch_size, **given(captioner, options))
+
+
+def given(captioner: Captioner, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The bundle's `sampling` and `decoding` but for the options that were given."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    bundle = captioner.bundle
     try:
-        sampling = replace(captioner.bundle.sampling, **{name: given[name] for name in SAMPLING if name in given})
-        decoding = replace(captioner.bundle.decoding, **{name: given[name] for name in DECODING if name in given})
+        return {
+            "sampling": replace(bundle.sampling, **{name: chosen[name] for name in SAMPLING if name in chosen}),
+            "decoding": replace(bundle.decoding, **{name: chosen[name] for name in DECODING if name in chosen}),
+        }
     except ConfigError as error:
         raise click.UsageError(f"{error}.") from error
-    return captioner.captions(clips, sampling=sampling, decoding=decoding, batch_size=batch_size)
 
 
 def framed(caption: Caption, prefix: str, suffix: str) -> Caption:

@@ -6,18 +6,17 @@ import re
 import shlex
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from video_captioning.cli.caption import DECODING, SAMPLING, Sectioned, caption, progress
+from video_captioning.cli.caption import DECODING, SAMPLING, Sectioned, caption, given, progress
 from video_captioning.cli.extras import needs, tell_warnings_plainly
 from video_captioning.cli.output import complain, write_whole
 from video_captioning.cli.prepare import SETS
 from video_captioning.cli.score import available, tell_where_weights_come_from, warn_of_empty
-from video_captioning.errors import ConfigError, DataError, printable
+from video_captioning.errors import DataError, printable
 
 if TYPE_CHECKING:
     from video_captioning.captioner import Captioner
@@ -114,16 +113,3 @@ def opened(model: Path) -> Captioner:
     tell_warnings_plainly()
     with needs("vidcap evaluate with a checkpoint", "export"):
         return load(model)
-
-
-def given(captioner: Captioner, options: dict[str, Any]) -> dict[str, Any]:
-    """The bundle's sampling and decoding but for the options that were given."""
-    chosen = {name: value for name, value in options.items() if value is not None}
-    bundle = captioner.bundle
-    try:
-        return {
-            "sampling": replace(bundle.sampling, **{name: chosen[name] for name in SAMPLING if name in chosen}),
-            "decoding": replace(bundle.decoding, **{name: chosen[name] for name in DECODING if name in chosen}),
-        }
-    except ConfigError as error:
-        raise click.UsageError(f"{error}.") from error

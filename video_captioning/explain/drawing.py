@@ -1,4 +1,4 @@
-"""An explanation as pictures. Sizes in inches; what is drawn grows with words and frames, so that all stays readable."""
+"""An explanation as pictures. Sizes in inches; it grows with words and frames, so that all stays readable."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def figures(found: Explanation, shown: Sequence[Pixels]) -> Iterator[tuple[str, 
         notes = [f"by {fall.max():.2f} at most" for fall in maps]
         yield (
             "occlusion.png",
-            panels(found, [shown[0]] * len(maps), maps, notes, f"{title} part: the brighter, the more"),
+            panels(found, [shown[0]] * len(maps), maps, notes, f"{title} part of the picture"),
         )
 
 
@@ -97,7 +97,7 @@ def heat_map(
             note = f"{value:+.2f}" if signed else f"{100 * value:.0f}"
             axes.text(column, row, note, ha="center", va="center", fontsize=8, color=colour)
     bar = sheet.figure.colorbar(image, cax=sheet.axes(left + width + 0.15, bottom, 0.12, height))
-    bar.outline.set_visible(False)  # type: ignore[operator]  # its stub says Spine is a function
+    bar.outline.set_visible(False)
     if not signed:
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
     for column in range((every - 1) // 2, columns, every):
@@ -120,7 +120,7 @@ def film_strips(found: Explanation, shown: Sequence[Pixels]) -> Figure:
         y = (len(words) - row) * row_height + 0.3
         chosen = np.sort(np.argsort(-weights, kind="stable")[:columns])
         note = f"{word.logprob:.2f}" + (f"\n{weights[chosen].sum():.0%} in these" if many else "")
-        label = {"x": left - 0.12, "y": y + height / 2, "ha": "right"}
+        label: dict[str, Any] = {"x": left - 0.12, "y": y + height / 2, "ha": "right"}
         sheet.text(s=word.text, va="bottom", fontsize=12, fontweight="bold", **label)
         sheet.text(s=note, va="top", color=SOFT, fontsize=8, **label)
         for column, place in enumerate(chosen.tolist()):
@@ -136,22 +136,24 @@ def importance(found: Explanation, shown: Sequence[Pixels]) -> Figure:
     width, left, bottom, height = 9.0, 0.75, 0.75, 3.2
     thumb = (width - 4 * GAP) / 5
     thumb_height = min(thumb / aspect(shown[0]), 1.9)
-    agreement = "" if found.agreement is None else f"; rank correlation with occlusion {found.agreement:.2f}"
+    compared = found.agreement is not None and len(times) > 1
+    agreement = f"; rank correlation with occlusion {found.agreement:.2f}" if compared else ""
     title = f"How much each frame was attended to{agreement}"
     sheet = Sheet(left + width + 0.9, bottom + height + thumb_height + 0.5, title, found.caption.text)
     axes = sheet.axes(left, bottom, width, height)
     lines = axes.plot(times, values, color=MARK, marker=".", label="attention, mean of the words")
     axes.fill_between(times, values, color=MARK, alpha=0.12)
-    alike = {"color": SOFT, "linestyle": ":", "linewidth": 1, "label": "if all counted alike"}
-    lines.append(axes.axhline(100 / len(times), **alike))
+    lines.append(axes.axhline(100 / len(times), color=SOFT, linestyle=":", linewidth=1, label="if all counted alike"))
     axes.set(ylim=(0, 1.18 * values.max()), ylabel="weight of the frame, %")
     axes.set_xlabel("seconds" if found.caption.video.duration is not None else "the only frame")
+    if len(times) == 1:
+        axes.set_xticks(times)
     axes.spines[["top", "right"]].set_visible(False)
     rank = {place: number for number, place in enumerate(found.top.tolist(), 1)}
     for slot, place in enumerate(sorted(rank)):
-        above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "weight": "bold"}
+        above: dict[str, Any] = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "weight": "bold"}
         axes.annotate(str(rank[place]), (times[place], values[place]), **above)
-        note = f"{rank[place]}.  {when(found, place)}  {values[place]:.1f}%"
+        note = "  ".join(filter(None, (f"{rank[place]}.", when(found, place), f"{values[place]:.1f}%")))
         x = left + slot * (thumb + GAP)
         sheet.picture(shown[place], x, bottom + height + 0.4, thumb, thumb_height, note)
     if found.occlusion is not None and found.occlusion.of == "frames":
@@ -172,9 +174,9 @@ def where(found: Explanation, shown: Sequence[Pixels], patches: Floats) -> Figur
     maps = [patches.mean(0)[whole], *patches[np.arange(len(strongest)), strongest]]
     places = [whole, *strongest.tolist()]
     notes = [when(found, place) for place in places]
-    title = "Where in its strongest frame: the brighter, the more attention"
+    title = "Where in its strongest frame"
     if found.class_token is not None:
-        title += "; beside the time, the class token's share"
+        title += "; beside the time, the share of the class token"
         tokens, weights = ([values.mean(0), *values] for values in (found.class_token, found.weights))
         shares = [token[place] / weight[place] for place, token, weight in zip(places, tokens, weights, strict=True)]
         notes = [f"{note}  {share:.0%}".strip() for note, share in zip(notes, shares, strict=True)]
@@ -217,7 +219,7 @@ def aspect(picture: Pixels) -> float:
 
 
 def label_width(words: Sequence[str], letter: float = 0.1) -> float:
-    return 0.35 + letter * max(map(len, words))
+    return max(0.35 + letter * max(map(len, words)), 1.0)
 
 
 class Sheet:

@@ -16,7 +16,7 @@ from video_captioning.captioner import Caption, Captioner
 from video_captioning.decoding import Decoding, Floats, Hypothesis, Ints
 from video_captioning.errors import VidcapError
 from video_captioning.explain.occlusion import Occlusion, hide_frames, hide_regions, rank_correlation
-from video_captioning.frames import Pixels, Sampling, sample
+from video_captioning.frames import Pixels, Sampling
 
 TOP = 5  # frames that are singled out
 GRID = 5  # squares a side that are hidden of a single frame where the model has no patches
@@ -37,12 +37,14 @@ class Explanation:
     @property
     def weights(self) -> Floats:
         """Of each word on each frame, `[W, F]`."""
-        return self.attention.sum(2)
+        weights: Floats = self.attention.sum(2)
+        return weights
 
     @property
     def importance(self) -> Floats:
         """Of each frame: the mean of its weights over the words, `[F]`."""
-        return self.weights.mean(0)
+        importance: Floats = self.weights.mean(0)
+        return importance
 
     @property
     def top(self) -> Ints:

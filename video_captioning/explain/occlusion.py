@@ -28,7 +28,8 @@ class Occlusion:
     @property
     def caption(self) -> Floats:
         """Of the whole caption, `[places]`."""
-        return self.tokens.sum(1)
+        falls: Floats = self.tokens.sum(1)
+        return falls
 
 
 def hide_frames(runtime: Runtime, features: Floats, tokens: Sequence[int]) -> Occlusion:

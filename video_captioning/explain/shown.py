@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from av import VideoFrame
 
 from video_captioning.errors import MissingFileError
@@ -33,4 +34,5 @@ def pictures(path: str | Path, sampling: Sampling, resize: Resize, times: Sequen
 def stretched(picture: Pixels, aspect: float) -> Pixels:
     """In the shape that it was squashed from; `aspect` is width by height."""
     width, height = (max(1, round(SIDE * min(1.0, side))) for side in (aspect, 1 / aspect))
-    return VideoFrame.from_ndarray(picture, "rgb24").reformat(width, height, interpolation="AREA").to_ndarray()
+    frame = VideoFrame.from_ndarray(picture, "rgb24").reformat(width, height, interpolation="AREA")
+    return frame.to_ndarray().astype(np.uint8, copy=False)
