@@ -33,7 +33,7 @@ format: $(ALL) ## format, and repair what can be repaired
 benchmark: $(ALL) ## measure captioning against plain decoding
 	$(BIN)/python -m benchmarks caption
 
-lock: $(ALL) ## remake requirements.lock and requirements-core.lock
+lock: $(ALL) ## remake the requirements*.lock
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/lock.py
 
 clean: ## remove the virtual environment, caches and builds

@@ -113,5 +113,26 @@ def features(
     report.deliver(measure(listing, backbone, precision, threads, repeat, clips), out)
 
 
+@main.command()
+@click.option(
+    "--clips",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=CLIPS,
+    show_default="../shared/data/clips/validation",
+    help="Folder of videos.",
+)
+@click.option("--clients", type=click.IntRange(1, 32), default=32, show_default=True, help="That upload at once.")
+@click.option("--uploads", type=click.IntRange(min=1), default=2000, show_default=True, help="Of the load test.")
+@model
+@threads
+@repeat
+@json
+def serve(clips: Path, clients: int, uploads: int, model: str, threads: int, repeat: int, out: Path | None) -> None:
+    """The HTTP service under load, against the same captioner in this process."""
+    from benchmarks.serve import measure
+
+    report.deliver(measure(clips, model, threads, repeat, clients, uploads), out)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

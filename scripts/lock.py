@@ -1,5 +1,5 @@
-"""Remake `requirements.lock` (every extra), `requirements-core.lock` (what captioning needs) and
-`requirements-triton.lock` (a Triton server for the tests): `make lock`.
+"""Remake `requirements.lock` (every extra), `requirements-core.lock` (what captioning needs), `requirements-serve.lock`
+(the service) and `requirements-triton.lock` (a Triton server for the tests): `make lock`.
 
 Pins that still fit are kept; `python scripts/lock.py --upgrade` takes the newest of everything. Arguments go to
 `uv pip compile` as they are.
@@ -73,6 +73,7 @@ def main() -> None:
         write_lock("requirements.lock", "--all-extras", "--excludes", excludes.name)
     allow_every_torch(ROOT / "requirements.lock")
     write_lock("requirements-core.lock", "--constraints", "requirements.lock")
+    write_lock("requirements-serve.lock", "--extra", "serve", "--constraints", "requirements.lock")
     write_lock("requirements-triton.lock", "--no-deps", requirements=TRITON_SERVER)
 
 

@@ -1,13 +1,13 @@
 """Make the embedded model from the shared data and the teacher's weights: one command, resumable.
 
     python -m scripts.make_default_bundle [--data ../shared/data] [--teacher ../shared/weights/vit-tiny-patch16-224]
-                                          [--further]
+                                          [--further | --decoder]
 
 1. A decoder learns how people speak from text alone, then captions on the teacher's features.
 2. The compact encoder learns the teacher's features from scratch, of every picture but Flickr8k dev's and of frames of
    the training clips; the decoder tells what in them matters to words.
 3. The decoder goes on with the student's features.
-4. Encoder and decoder become a bundle with int8 weights, compared with torch on the validation clips.
+4. Encoder and decoder become a bundle in int8, where it pays, compared with torch on the validation clips.
 
 With --further the encoder that is embedded now goes on learning (step 2) and its decoder stays as it is.
 
@@ -64,20 +64,38 @@ def distil(data: Path, decoder: Path, config: Distillation, run: Path, initial: 
 
 
 def from_scratch(data: Path, teacher: Path) -> Path:
-    """Steps 1 to 3; the checkpoint of encoder and decoder."""
+    """Steps 1 to 4; the checkpoint of encoder and decoder."""
     write_mixture(data, WORK / "mixture")
     speaker = fit("text", teacher, f"dataset.train={WORK}/mixture/text.jsonl", "training.max_epochs=2")
     first = fit("teacher", teacher, f"training.initial={speaker}", "training.max_epochs=8")
     config = Distillation()
     prepare(data, teacher, config)
-    student = distil(data, first, config, PICTURES.parent)
-    return fit(
+    return speak(distil(data, first, config, PICTURES.parent), first)
+
+
+def speak(encoder: Path, decoder: Path) -> Path:
+    """Steps 3 and 4: the decoder goes on with the features of `encoder`; the checkpoint of both."""
+    learned = fit(
         "student",
-        student,
-        f"training.initial={first}",
-        "training.max_epochs=3",
+        encoder,
+        f"training.initial={decoder}",
+        "training.max_epochs=4",
         "training.learning_rate=4e-4",
         "training.warmup=0.03",
+        "training.consensus=0.5",
+        "training.views=2",
+    )
+    return fit(
+        "rewarded",
+        encoder,
+        "training=scst",
+        f"dataset.train={WORK}/mixture/references.jsonl",
+        f"training.initial={learned}",
+        "training.max_epochs=3",
+        "training.learning_rate=1e-4",
+        "training.temperature=0.6",
+        "training.captions_per_clip=1",
+        "training.precision=32-true",
     )
 
 
@@ -85,11 +103,27 @@ def further(data: Path, teacher: Path) -> Path:
     """Step 2 from the embedded encoder on; the checkpoint of encoder and decoder."""
     config = Distillation(steps=FURTHER)
     prepare(data, teacher, config)
+    run, encoder, decoder = embedded(config)
+    return with_backbone(decoder, distil(data, decoder, config, run, encoder), run / "both.ckpt")
+
+
+def embedded(config: Distillation) -> tuple[Path, Path, Path]:
+    """A folder for what is made of the embedded model, with its encoder and its decoder's checkpoint in it."""
     run = WORK / "further" / bundle.read(BUNDLE).sha256[:12]
     encoder, decoder = run / "encoder", run / "decoder.ckpt"
     if not decoder.exists():
         read_back(BUNDLE, some_views(config), run)
-    return with_backbone(decoder, distil(data, decoder, config, run, encoder), run / "both.ckpt")
+    return run, encoder, decoder
+
+
+def decoder_further(data: Path, _: Path) -> Path:
+    """Steps 3 and 4 from the embedded decoder on; the checkpoint of encoder and decoder."""
+    config = Distillation()
+    if not PICTURES.exists():
+        distillation_data.prepare(data, PICTURES)
+    write_mixture(data, WORK / "mixture")
+    _, encoder, decoder = embedded(config)
+    return speak(encoder, decoder)
 
 
 def some_views(config: Distillation) -> Iterator[Tensor]:
@@ -102,7 +136,7 @@ def some_views(config: Distillation) -> Iterator[Tensor]:
 
 
 def fit(name: str, backbone: Path, *overrides: str) -> Path:
-    """Steps 1 and 3: a decoder on the features of `backbone`; its last checkpoint."""
+    """Steps 1, 3 and 4: a decoder on the features of `backbone`; its last checkpoint."""
     return train(
         "advanced",
         [
@@ -128,15 +162,22 @@ def fit(name: str, backbone: Path, *overrides: str) -> Path:
     default="../shared/weights/vit-tiny-patch16-224",
     show_default=True,
 )
-@click.option("further_", "--further", is_flag=True, help="Go on from the embedded encoder.")
-def main(data: Path, teacher: Path, further_: bool) -> None:
+@click.option("part", "--further", flag_value="further", help="Go on from the embedded encoder.")
+@click.option("part", "--decoder", flag_value="decoder", help="Go on from the embedded decoder.")
+def main(data: Path, teacher: Path, part: str | None) -> None:
     """Make video_captioning/bundles/default anew."""
-    last = (further if further_ else from_scratch)(data, teacher)
-    clips = [item.path for item in read_folder(data / "clips" / "validation.jsonl")]
+    last = {None: from_scratch, "further": further, "decoder": decoder_further}[part](data, teacher)
+    references = {item.path: item.captions for item in read_folder(data / "clips" / "validation.jsonl")}
     made = WORK / "bundle"
     shutil.rmtree(made, ignore_errors=True)
     parity = export(
-        last, made, name="default", command=f"{COMMAND} --further" if further_ else COMMAND, int8=True, clips=clips
+        last,
+        made,
+        name="default",
+        command=f"{COMMAND} --{part}" if part else COMMAND,
+        int8=True,
+        clips=list(references),
+        references=references,
     )
     shutil.rmtree(BUNDLE, ignore_errors=True)
     made.replace(BUNDLE)

@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 COMMANDS = (
     *("caption", "models", "doctor", "prepare", "data", "train"),
-    *("export", "bundle", "benchmark", "evaluate", "score", "completion"),
+    *("export", "bundle", "benchmark", "evaluate", "score", "explain", "serve", "completion"),
 )
 INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 + the number of the signal, as shells count
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def numbers(text: str) -> list[int]:
 @click.option(
     "--batch", "batches", type=numbers, metavar="N,N", default="1,8", show_default=True, help="Clips at once."
 )
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds measured.")
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds measured.")
 @click.option(
     *("-o", "--output"),
     type=click.Path(readable=False, path_type=Path),
@@ -81,10 +82,12 @@ def benchmark(
     vidcap benchmark models/mine clips/ --checkpoint runs/mine/last.ckpt
     vidcap benchmark models/mine clips/ --triton http://localhost:8000 -o found
 
-    A bundle with int8 weights is measured with float32 weights, too. The
-    engines take turns, so that what slows the machine down slows all of them.
-    A few dozen CLIPs will do: files, folders or patterns. Their frames are
-    held in memory.
+    A bundle in int8 is measured in float32, too. The engines take turns, so
+    that what slows the machine down slows all of them. A few dozen CLIPs will
+    do: files, folders or patterns. Their frames are held in memory.
+
+    × is how many times as fast as ONNX float32; captions, how many of the clips
+    get the same greedy caption as there.
     """
     from video_captioning.bundle import read, writing
     from video_captioning.export.benchmark import measure, read_clips, same_captions
@@ -99,9 +102,9 @@ def benchmark(
     bundle = read(model)
     tell_warnings_plainly()
     with writing(output) if output else nullcontext() as folder:
-        frames = read_clips([file for file in files if isinstance(file, Path)], bundle, threads[-1])
         engines = available(bundle, checkpoint, triton)
         reference = FLOAT32 if FLOAT32 in engines else INT8
+        frames = read_clips([file for file in files if isinstance(file, Path)], bundle, threads[-1])
         same = same_captions(engines, frames, reference, threads[0])
         results: list[Result] = []
         with progress(len(threads) * len(batches)) as advance:
@@ -113,16 +116,8 @@ def benchmark(
             write_whole(folder / "benchmark.json", json.dumps(found, indent=2) + "\n")
             title = f"{bundle.name} {bundle.version}: {len(frames)} clips, beam {bundle.decoding.beam}"
             write_whole(folder / "benchmark.png", picture(results, title))
-    click.echo(f"{bundle.name} {bundle.version}, {len(frames)} clips, {repeat} rounds; × as fast as {reference}\n")
-    print_table([row(one) for one in results])
-    click.echo()
-    differing = {name: len(frames) - count for name, count in same.items()}
-    print_table(
-        [
-            {"engine": name, f"greedy captions unlike {reference}'s": n, "of": len(frames)}
-            for name, n in differing.items()
-        ]
-    )
+    click.echo(f"{bundle.name} {bundle.version}, {len(frames)} clips, {repeat} rounds; compared with {reference}\n")
+    print_table([row(one) | {"captions": f"{same[one.engine]} of {len(frames)}"} for one in results])
 
 
 def available(bundle: Bundle, checkpoint: Path | None, triton: tuple[str, int] | None) -> dict[str, Loader]:
@@ -137,28 +132,16 @@ def available(bundle: Bundle, checkpoint: Path | None, triton: tuple[str, int] |
             found["torch"] = engines.in_torch(*parts)
             if int8:
                 found[FLOAT32] = engines.exported(bundle, *parts)
-    elif int8 and (float32 := float_form(bundle)):
-        found[FLOAT32] = float32
+    elif int8:
+        try:
+            with needs("measuring the bundle in float32, too,", "export"):
+                found[FLOAT32] = engines.in_float32(bundle)
+        except MissingExtraError as error:
+            complain(f"note: {error}")
     found[INT8 if int8 else FLOAT32] = engines.as_it_is(bundle)
     if triton:
         host, port = triton
         found["Triton"] = engines.in_triton(f"{host}:{port}")
-    return found
-
-
-def float_form(bundle: Bundle) -> Loader | None:
-    from video_captioning.export.engines import with_float_weights
-
-    try:
-        with needs("measuring float32 weights, too,", "export"):
-            found = with_float_weights(bundle)
-    except MissingExtraError as error:
-        complain(f"note: {error}")
-        return None
-    if not found:
-        complain(
-            f"note: {bundle.name} computes in int8; to measure float32, too, name its checkpoint with --checkpoint"
-        )
     return found
 
 
@@ -184,10 +167,9 @@ def report(
     bundle: Bundle, clips: int, rounds: int, reference: str, same: Mapping[str, int], results: Sequence[Result]
 ) -> dict[str, Any]:
     """`benchmark.json`."""
-    import onnxruntime
-
     from video_captioning.captioner import available_cores
 
+    libraries = ("onnxruntime", "torch") if "torch" in same else ("onnxruntime",)
     return {
         "model": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256},
         "decoding": asdict(bundle.decoding),
@@ -198,7 +180,7 @@ def report(
         "versions": {
             "vidcap": __version__,
             "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
+            **{name: version(name) for name in libraries},
         },
         "reference": reference,
         "same_greedy_captions": same,

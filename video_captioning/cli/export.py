@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import click
 from video_captioning.cli.extras import needs, tell_warnings_plainly
 from video_captioning.cli.inputs import clips as chosen
 from video_captioning.errors import FileError, VidcapError
+
+LISTINGS = {".jsonl", ".tsv"}
 
 
 @click.group()
@@ -23,9 +26,12 @@ def export() -> None:
 @click.argument("out", type=click.Path(readable=False, path_type=Path))
 @click.option("--name", required=True, help="What the model is called.")
 @click.option("--licence", default="Apache-2.0", show_default=True, help="What its users may do.")
-@click.option("--int8", is_flag=True, help="Store the weights in a quarter of the space.")
-@click.option("--clip", "clips", multiple=True, metavar="FILE", help="Prove it on this clip, too; may be repeated.")
-def onnx(checkpoint: Path, out: Path, name: str, licence: str, int8: bool, clips: tuple[str, ...]) -> None:
+@click.option("--int8", is_flag=True, help="Use whole numbers where it pays and captions stay, measured on the clips.")
+@click.option("--force", is_flag=True, help="Write it even if int8 changes too much.")
+@click.option(
+    "--clip", "clips", multiple=True, metavar="FILE", help="Prove it on this clip, or those of a listing; repeatable."
+)
+def onnx(checkpoint: Path, out: Path, name: str, licence: str, int8: bool, force: bool, clips: tuple[str, ...]) -> None:
     """Write a bundle (a folder) that runs without torch.
 
     \b
@@ -34,15 +40,48 @@ def onnx(checkpoint: Path, out: Path, name: str, licence: str, int8: bool, clips
 
     OUT must not exist. The bundle is proved to say what the checkpoint says
     before it is written.
+
+    \b
+    vidcap export onnx runs/mine/last.ckpt models/mine --name mine --int8 --clip validation.jsonl
+
+    A listing, .jsonl or .tsv, also says what to score int8 by.
     """
+    if force and not int8:
+        raise click.UsageError("--force needs --int8")
     with needs("vidcap export", "export"):
+        from video_captioning.bundle import read
+        from video_captioning.export.int8 import table
         from video_captioning.export.onnx import export as write_bundle
     tell_warnings_plainly()
     command = shlex.join(["vidcap", *sys.argv[1:]])
-    parities = write_bundle(checkpoint, out, name=name, licence=licence, command=command, int8=int8, clips=clips)
+    references = dict(captioned(clips))
+    parities = write_bundle(
+        checkpoint,
+        out,
+        name=name,
+        licence=licence,
+        command=command,
+        int8=int8,
+        force=force,
+        clips=list(references),
+        references=references,
+    )
+    if int8 and (measured := read(out).quantization):
+        click.echo(table(measured))
     for precision, parity in parities.items():
         same = f"{parity.same_captions} of {parity.clips} captions as in torch"
         click.echo(f"{out}: {precision}: {same}, logits within {parity.logits:.1e}")
+
+
+def captioned(names: Iterable[str]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Clips and their captions, where a name is that of a listing; any other name is a clip without."""
+    from video_captioning.data.items import read_folder
+
+    for name in names:
+        if Path(name).suffix in LISTINGS:
+            yield from ((item.path, item.captions) for item in read_folder(name))
+        else:
+            yield Path(name), ()
 
 
 @export.command()

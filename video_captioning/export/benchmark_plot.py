@@ -39,7 +39,7 @@ def picture(results: Sequence[Result], title: str) -> bytes:
     for axes in panels[-1]:
         axes.set_xlabel("milliseconds a clip")
     panels[0][0].invert_yaxis()  # shared: the first engine is on top everywhere
-    panels[0][0].set_xlim(0, 1.25 * max(one.milliseconds["all"].median for one in results))
+    panels[0][0].set_xlim(0, 1.3 * max(one.milliseconds["all"].median for one in results))
     labels = {label: bar for axes in panels.flat for bar, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(labels.values(), labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title)
@@ -58,7 +58,7 @@ def draw(axes: Axes, results: Sequence[Result]) -> None:
             axes.barh(one.engine, width, left=left, color=COLOURS[stage], label=NAMES[stage])
             left += width
         axes.annotate(
-            f"{one.clips_per_second:.1f} clips/s",
+            f"{one.clips_per_second:.3g} clips/s",
             (left, one.engine),
             (4, 0),
             va="center",

@@ -63,7 +63,7 @@ The encoder takes frames as `uint8` RGB; `mean` and `std` are inside it.
 What the ONNX graphs say against torch: clips compared, captions that are the same, the largest differences.
 
 {table(bundle.parity) or "None is stated."}
-
+{quantization(bundle.quantization)}
 ## Made by
 {block({key: value for key, value in bundle.made_by.items() if key != "config"})}
 
@@ -102,6 +102,20 @@ def table(values: Mapping[str, Any]) -> str:
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def quantization(stated: Mapping[str, Any]) -> str:
+    """A section on int8; empty where none was measured."""
+    if not stated:
+        return ""
+    rows = {str(place): row for place, row in enumerate(stated["rows"], 1)}
+    return f"""
+## Int8
+Candidates beside float32; the bundle is number {stated["chosen"] + 1}. Milliseconds and speeds are of one thread of
+{cell(stated["processor"])}, captions of {stated["clips"]} clips.
+
+{table(rows)}
+"""
 
 
 def block(values: Mapping[str, Any]) -> str:

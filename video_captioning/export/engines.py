@@ -1,4 +1,4 @@
-"""What can run one model: its bundle as it is and with float weights, its checkpoint in torch, a Triton that serves it.
+"""What can run one model: its bundle as it is and in float32, its checkpoint in torch, a Triton that serves it.
 
 Each is a function of clips and a Decoding, so that a benchmark calls all alike.
 """
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from video_captioning.models.backbone import Backbone
     from video_captioning.models.interface import CaptioningModel
 
-LARGEST_BATCH = 256
-SPECIAL = Special(
-    Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk
-)  # not that of `runtime`, which loads torch
+SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)  # that of `runtime` would load torch
+AT_ONCE = 256  # requests to Triton: as many as the largest batch
 INT8_OPERATORS = (b"DequantizeLinear", b"QuantizeLinear", b"QLinear", b"MatMulInteger", b"ConvInteger")
 
 
@@ -85,40 +83,18 @@ def as_it_is(bundle: Bundle) -> Loader:
 
 
 def holds_int8(bundle: Bundle) -> bool:
-    return any(names_int8(path.read_bytes()) for path in bundle.graphs.values())
+    """Whether a graph works on int8. ONNX files spell the names of their operators: no library is needed to look."""
+    graphs = [path.read_bytes() for path in bundle.graphs.values()]
+    return any(operator in graph for graph in graphs for operator in INT8_OPERATORS)
 
 
-def names_int8(graph: bytes) -> bool:
-    """Whether a graph has an operator on int8. ONNX files spell their names, so that no library is needed to look."""
-    return any(operator in graph for operator in INT8_OPERATORS)
-
-
-def with_float_weights(bundle: Bundle) -> Loader | None:
-    """A bundle with its int8 weights as floats; None where it computes in int8, and so has no such form.
-
-    Raises ModuleNotFoundError without the library `onnx`.
-    """
-    import onnx
-
-    from video_captioning.export.quantize import float_weights
-
-    graphs = {}
-    for name, path in bundle.graphs.items():
-        model = onnx.load(path)
-        float_weights(model)
-        graphs[name] = model.SerializeToString()
-    return None if any(map(names_int8, graphs.values())) else with_graphs(bundle, graphs)
-
-
-def with_graphs(bundle: Bundle, graphs: Mapping[str, bytes]) -> Loader:
-    """A bundle with other graphs, in ONNX Runtime."""
+def in_float32(bundle: Bundle) -> Loader:
+    """A bundle in int8 as it would be in float32. Raises ModuleNotFoundError without the library `onnx`."""
+    from video_captioning.export.quantize import in_float
 
     def load(threads: int) -> Engine:
-        with TemporaryDirectory(prefix="vidcap-") as folder:
-            files = {name: Path(folder) / f"{name}.onnx" for name in graphs}
-            for name, file in files.items():
-                file.write_bytes(graphs[name])
-            return local(Runtime(replace(bundle, graphs=files), threads))
+        with in_float(bundle) as floats:
+            return local(Runtime(floats, threads))
 
     return load
 
@@ -161,7 +137,16 @@ def exported(bundle: Bundle, backbone: Backbone, model: CaptioningModel) -> Load
 
     with TemporaryDirectory(prefix="vidcap-") as folder:
         write_graphs(Path(folder), backbone, model)
-        return with_graphs(bundle, {name: (Path(folder) / file).read_bytes() for name, file in FILES.items()})
+        graphs = {name: (Path(folder) / file).read_bytes() for name, file in FILES.items()}
+
+    def load(threads: int) -> Engine:
+        with TemporaryDirectory(prefix="vidcap-") as folder:
+            files = {name: Path(folder) / FILES[name] for name in graphs}
+            for name, file in files.items():
+                file.write_bytes(graphs[name])
+            return local(Runtime(replace(bundle, graphs=files, int8={}), threads))
+
+    return load
 
 
 def in_triton(address: str) -> Loader:
@@ -172,7 +157,7 @@ def in_triton(address: str) -> Loader:
         VidcapError: no Triton answers there.
     """
     connect("http", address)
-    pool, mine = ThreadPoolExecutor(LARGEST_BATCH), threading.local()
+    pool, mine = ThreadPoolExecutor(AT_ONCE), threading.local()
 
     def ask(clip: Clip, options: Mapping[str, Any]) -> tuple[int, ...]:
         if not hasattr(mine, "client"):

@@ -26,6 +26,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from video_captioning.bundle import GRAPHS, Bundle, Runtime
 from video_captioning.decoding import Decoding, Special, decode
 from video_captioning.errors import VidcapError
+from video_captioning.export.quantize import in_float
 from video_captioning.frames import sample
 from video_captioning.tokenizer import Tokenizer
 
@@ -58,10 +59,13 @@ class Survival:
 def check(bundle: Bundle, clips: Sequence[str | Path], threads: int = 1) -> Survival:
     """Caption clips greedily in float32 and in float16, and look at every tensor on the way.
 
+    A bundle that is or computes in int8 is one of floats here, as on the devices that float16 is for.
+
     Raises:
         BundleError, MediaError: a graph cannot be loaded, or a clip cannot be read.
     """
-    exact, half = Runtime(bundle, threads), HalfRuntime(bundle, threads)
+    with in_float(bundle) as floats:
+        exact, half = Runtime(floats, threads), HalfRuntime(floats, threads)
     same = 0
     for start in range(0, len(clips), BATCH):
         files = clips[start : start + BATCH]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from video_captioning import __version__, bundle
 from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, CheckpointError
+from video_captioning.export.int8 import quantize
 from video_captioning.export.parity import Parity, check
-from video_captioning.export.quantize import quantize_weights
 from video_captioning.export.runtime import TorchRuntime
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models import checkpoint
@@ -61,20 +61,25 @@ def export(
     licence: str = "Apache-2.0",
     command: str = "",
     int8: bool = False,
+    force: bool = False,
     clips: Sequence[str | Path] = (),
+    references: Mapping[Path, Sequence[str]] | None = None,
 ) -> dict[str, Parity]:
     """Write the bundle of a checkpoint to the folder `out`, which must not exist.
 
     Args:
-        int8: store the weights as int8 once the float32 graphs have proved equal to torch.
+        int8: quantize once the float32 graphs have proved equal to torch: what pays and holds on `clips`, and without
+            any only the weights.
+        force: even where int8 changes too much.
         clips: files to compare on, beside clips of random shapes.
+        references: captions of clips, by which int8 is scored where every clip has some.
 
     Returns:
         the measured parity, which the bundle also states: `float32`, and `int8` where asked for.
 
     Raises:
         CheckpointError, ConfigError, MediaError: the checkpoint, its backbone or a clip cannot be loaded.
-        BundleError: torch and ONNX disagree; nothing is written.
+        BundleError: torch and ONNX disagree, or int8 changes too much; nothing is written.
         OutputError: `out` exists or cannot be written.
     """
     model, description = checkpoint.load(path)
@@ -83,7 +88,8 @@ def export(
         problem = f"was trained on other weights than the backbone '{description.backbone['name']}' has now"
         raise CheckpointError(path, problem, "put the old weights back or train again")
     sampling = Sampling(**description.sampling)
-    trials = [*trial_clips(backbone), *(sample(clip, sampling, Resize(**backbone.resize)).pixels for clip in clips)]
+    given = [sample(clip, sampling, Resize(**backbone.resize)).pixels for clip in clips]
+    trials = [*trial_clips(backbone), *given]
     torch_runtime = TorchRuntime(backbone, model)
     with bundle.writing(out) as folder:
         graphs = write_graphs(folder, backbone, model)
@@ -98,8 +104,14 @@ def export(
         if not parity["float32"].holds(TOLERANCE):
             raise BundleError(out, f"torch and ONNX disagree: {parity}", "not written; report this with the versions")
         if int8:
-            for graph in graphs.values():
-                quantize_weights(folder / graph["file"])
+            captions = [(references or {}).get(Path(clip), ()) for clip in clips]
+            try:
+                found = quantize(bundle.read(folder), given, captions, force=force)
+            except BundleError as error:
+                raise BundleError(out, error.problem, error.way_out) from error
+            for graph, precision in found.int8.items():
+                graphs[graph]["int8"] = precision
+            manifest["quantization"] = found.to_dict()
             parity["int8"] = measure()
         bundle.write_manifest(folder, manifest | {"parity": {kind: asdict(found) for kind, found in parity.items()}})
     return parity

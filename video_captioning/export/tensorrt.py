@@ -25,7 +25,7 @@ from video_captioning import bundle
 from video_captioning.bundle import GRAPHS, Bundle, Runtime
 from video_captioning.errors import BundleError, VidcapError
 from video_captioning.export.half import AGREEMENT, BATCH, greedy
-from video_captioning.export.quantize import float_weights
+from video_captioning.export.quantize import float_weights, in_float
 from video_captioning.files import refuse_taken, whole_file
 from video_captioning.frames import sample
 
@@ -162,7 +162,8 @@ def compare(read: Bundle, folder: Path, clips: Sequence[str | Path]) -> int:
     """For how many clips greedy captions by the engines in `folder` are those by ONNX Runtime."""
     if not clips:
         return 0
-    exact, engines = Runtime(read, 1), EngineRuntime(read, folder)
+    with in_float(read) as floats:  # as the engines are made
+        exact, engines = Runtime(floats, 1), EngineRuntime(floats, folder)
     same = 0
     for start in range(0, len(clips), BATCH):
         frames = [sample(clip, read.sampling, read.resize).pixels for clip in clips[start : start + BATCH]]

@@ -95,10 +95,11 @@ def export(
     """
     read = bundle.read(model)
     runnable = engine_files(Path(engines or read.folder)) if backend == "tensorrt" else read.graphs
-    copy = shutil.copyfile if backend == "tensorrt" else copy_graph
     with bundle.writing(repository) as folder:
         for name, file in runnable.items():
             write_model(folder / name, graph_config(name, read.graphs[name], backend))
+            as_it_is = backend == "tensorrt" or read.int8.get(name) == bundle.ARITHMETIC
+            copy = shutil.copyfile if as_it_is else copy_graph
             copy(file, folder / name / VERSION / BACKENDS[backend])
         write_model(folder / "captioner", captioner_config(read))
         (folder / "captioner" / VERSION / "model.py").write_text(MODEL)
@@ -106,7 +107,7 @@ def export(
 
 
 def copy_graph(source: Path, target: Path) -> None:
-    """With float weights: Triton would compute in int8 where they are int8, and say something else."""
+    """With float weights: Triton would compute in int8 where only they are int8, and say something else."""
     import onnx  # not above: a server loads this file, too, and needs no onnx
 
     from video_captioning.export.quantize import float_weights

@@ -1,0 +1,88 @@
+"""What the tests of the page do with a browser, and what they hold against it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from video_captioning.captioner import Caption, Captioner
+
+MINUS = "\N{MINUS SIGN}"  # how the page writes negative numbers
+
+
+def upload(page: Page, *clips: Path) -> None:
+    page.locator("#files").set_input_files(clips)
+
+
+def wait_for_pictures(page: Page) -> None:
+    expect(page.locator("#result")).to_be_visible()
+    expect(page.locator("#strip canvas:not([data-drawn])")).to_have_count(0)
+
+
+@cache
+def locally(model: Captioner, clip: Path, **options: Any) -> Caption:
+    """What the page asks for unless told otherwise: all sentences of the beam."""
+    beam = options.get("beam", model.bundle.decoding.beam)
+    return model(clip, decoding=replace(model.bundle.decoding, **{"alternatives": beam, **options}))
+
+
+def shown_sentences(page: Page) -> list[tuple[str, float]]:
+    texts = page.locator("#sentences li span:first-child").all_text_contents()
+    scores = page.locator("#sentences .score").all_text_contents()
+    return [(text, float(score.replace(MINUS, "-"))) for text, score in zip(texts, scores, strict=True)]
+
+
+def sentences(caption: Caption) -> list[tuple[str, Any]]:
+    return [(each.text, pytest.approx(each.score, abs=0.01)) for each in (caption, *caption.alternatives)]
+
+
+def strongest(weights: tuple[float, ...]) -> int:
+    return weights.index(max(weights))
+
+
+def seen(page: Page, selector: str) -> np.ndarray:
+    """What a video or canvas shows, as pixels of the model's size, float `[160, 160, 3]`."""
+    data = page.locator(selector).evaluate("""element => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [160, 160];
+      canvas.getContext("2d").drawImage(element, 0, 0, 160, 160);
+      return canvas.toDataURL().split(",")[1];
+    }""")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float)
+
+
+def check_accessibility(page: Page) -> None:
+    found = Axe().run(page, options={"resultTypes": ["violations", "passes"]}).response
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    checked = {each["id"]: len(each["nodes"]) for each in found["passes"]}
+    assert checked["color-contrast"] > 20
+    assert checked["label"] >= 7
+
+
+CONTRASTS = """all => {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const paint = colours => {
+    for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = colours => paint(colours)
+    .map(value => value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+  const page = getComputedStyle(document.body).backgroundColor;
+  return all.map(element => {
+    const { color, backgroundColor } = getComputedStyle(element);
+    const [low, high] = [luminance([color]), luminance([page, backgroundColor])].sort((one, other) => one - other);
+    return (high + 0.05) / (low + 0.05);
+  });
+}"""
+"""Contrast of elements that stand on the page and overlap, where axe does not decide (WCAG 2.2, relative luminance)."""
