@@ -36,7 +36,7 @@ AGREEMENT = 0.9
 CIDER = 0.98
 """of float32's CIDEr-D."""
 FASTER = 1.1
-"""Times float32; less is not worth other captions."""
+"""Times float32, and more by as much as the graphs are larger than with int8 weights; less is not worth its price."""
 ENOUGH = 8
 """Clips from which on those that calibrate are not those that are measured on."""
 CALIBRATION = 24  # clips at most
@@ -273,8 +273,12 @@ class Bench:
         return float(self.consensus.score(range(len(said)), sentences).mean())
 
     def best(self, base: Candidate, others: Sequence[Candidate], speed: Callable[[Row], float]) -> Candidate:
-        """The fastest of those that hold and are clearly faster than float32, else `base`."""
-        paying = [other for other in others if self.held_by(other.row) and speed(other.row) >= FASTER]
+        """The fastest of those that hold and are clearly faster than float32, and more so than larger, else `base`."""
+
+        def least(row: Row) -> float:
+            return FASTER * max(1.0, row.megabytes / base.row.megabytes)
+
+        paying = [other for other in others if self.held_by(other.row) and speed(other.row) >= least(other.row)]
         return max(paying, key=lambda other: speed(other.row), default=base)
 
     def held_by(self, row: Row) -> str:
