@@ -22,9 +22,9 @@ REFERENCES = (
 )
 
 
-def reward(bleu: float = 0.0) -> Reward:
+def reward(bleu: float = 0.0, unfounded: float = 0.0) -> Reward:
     items = [Item(str(number), Path(str(number)), captions) for number, captions in enumerate(REFERENCES)]
-    return Reward(Judge(items, tiny.tokenizer()), bleu)
+    return Reward(Judge(items, tiny.tokenizer()), bleu, unfounded)
 
 
 def test_a_true_sentence_is_worth_more_than_another_and_than_a_part_of_it() -> None:
@@ -49,6 +49,12 @@ def test_bleu_counts_beside_cider_as_wanted() -> None:
     alone, more = reward()([2, 2], captions), reward(0.5)([2, 2], captions)
     assert more[0] - alone[0] == pytest.approx(0.5)
     assert more[1] - alone[1] == pytest.approx(0.0, abs=0.01)
+
+
+def test_words_that_nobody_used_cost_as_wanted() -> None:
+    captions = [("a man plays the guitar", True), ("a man plays the piano", True), ("a man", False)]
+    difference = reward()([2, 2, 2], captions) - reward(unfounded=3.0)([2, 2, 2], captions)
+    assert difference == pytest.approx([0.0, 3.0 / 6, 0.0])  # one word of five and the end
 
 
 def measured(out: Path, name: str) -> list[float]:

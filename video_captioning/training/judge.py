@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -42,12 +43,13 @@ class Judge:
 
 
 class Reward:
-    """CIDEr-D of sampled captions, and BLEU-4 beside it if wanted."""
+    """CIDEr-D of sampled captions; beside it, if wanted, BLEU-4 and a price for words that nobody used."""
 
-    def __init__(self, judge: Judge, bleu: float = 0.0) -> None:
-        """`bleu`: how much BLEU-4 counts."""
-        self.bleu = bleu
+    def __init__(self, judge: Judge, bleu: float = 0.0, unfounded: float = 0.0) -> None:
+        """`bleu`: how much BLEU-4 counts. `unfounded`: how much the share of words counts that no reference has."""
+        self.bleu, self.unfounded = bleu, unfounded
         self.references = [[[*words, END] for words in references] for references in judge.references]
+        self.words = [frozenset(chain.from_iterable(references)) for references in self.references]
         self.consensus = Consensus(self.references)
 
     def __call__(self, items: Sequence[int], captions: Sequence[tuple[str, bool]]) -> Floats:
@@ -59,4 +61,9 @@ class Reward:
             for item, words in zip(items, said, strict=True):
                 metric.update(words, self.references[item])
             rewards = rewards + self.bleu * metric.formula(metric.statistics)[:, 3]
+        if self.unfounded:
+            strange = [
+                sum(word not in self.words[item] for word in words) for item, words in zip(items, said, strict=True)
+            ]
+            rewards = rewards - self.unfounded * np.array(strange) / np.maximum(1, list(map(len, said)))
         return np.asarray(rewards)

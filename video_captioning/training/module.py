@@ -43,12 +43,14 @@ class Optimization:
     """Of these samples, and of the model that learns from them: below 1 what label smoothing made possible is rare."""
     bleu_reward: float = 0.0
     """How much BLEU-4 counts beside CIDEr-D, in self-critical training."""
+    unfounded_penalty: float = 0.0
+    """How much the share of a caption's words counts against it that no reference has: what is not there costs."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("weight_decay", "bleu_reward"):
+        for name in ("weight_decay", "bleu_reward", "unfounded_penalty"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")
         for name in ("warmup", "label_smoothing", "feature_dropout", "ema"):

@@ -202,7 +202,7 @@ def make_module(
     judge = Judge(validation.items, tokenizer)
     if config.training.objective == "cross_entropy":
         return CaptioningModule(network, optimization, judge, config.seed)
-    reward = Reward(Judge(data.items, tokenizer), optimization.bleu_reward)
+    reward = Reward(Judge(data.items, tokenizer), optimization.bleu_reward, optimization.unfounded_penalty)
     return SelfCriticalModule(network, optimization, judge, config.seed, reward)
 
 
