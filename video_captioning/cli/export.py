@@ -42,7 +42,8 @@ def onnx(checkpoint: Path, out: Path, name: str, licence: str, int8: bool, force
     before it is written.
 
     \b
-    vidcap export onnx runs/mine/last.ckpt models/mine --name mine --int8 --clip validation.jsonl
+    vidcap export onnx runs/mine/last.ckpt models/small --name small \\
+        --int8 --clip validation.jsonl
 
     A listing, .jsonl or .tsv, also says what to score int8 by.
     """
