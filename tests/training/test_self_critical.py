@@ -86,6 +86,14 @@ def test_what_is_never_said_learns_nothing(run: Run) -> None:
     assert not torch.equal(before, after)
 
 
+def test_references_keep_what_is_rewarded_near_what_people_say(run: Run) -> None:
+    first = run("training.max_epochs=2", weight=3)
+    scst = ["training=scst", f"training.initial={first}", "training.max_epochs=2", "training.learning_rate=1e-3"]
+    alone = run(*scst, "training.ema=0", out="alone", weight=3)
+    beside = run(*scst, "training.ema=0", "training.cross_entropy=2", out="beside", weight=3)
+    assert measured(beside.parent, "val_loss")[-1] < measured(alone.parent, "val_loss")[-1]
+
+
 def test_it_needs_a_checkpoint_to_start_from(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.initial is missing"):
         train("advanced", ["training=scst", "dataset.train=captions.tsv", f"out={tmp_path / 'run'}"])

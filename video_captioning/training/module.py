@@ -46,11 +46,15 @@ class Optimization:
     unfounded_penalty: float = 0.0
     """How much the share of a caption's words counts against it that no reference has: what is not there costs."""
 
+    cross_entropy: float = 0.0
+    """How much the cross-entropy of references counts beside the reward, in self-critical training: what is rewarded
+    stays English (Paulus et al. 2018, equation 16)."""
+
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("weight_decay", "bleu_reward", "unfounded_penalty"):
+        for name in ("weight_decay", "bleu_reward", "unfounded_penalty", "cross_entropy"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")
         for name in ("warmup", "label_smoothing", "feature_dropout", "ema"):

@@ -51,6 +51,9 @@ class SelfCriticalModule(CaptioningModule):
         logits[:, NEVER] = -torch.inf  # or what is never drawn would take in all that is bad
         logprobs = logits.log_softmax(1).gather(1, targets[real][:, None])[:, 0]
         loss = -(advantage[:, :, None].expand(real.shape)[real] * logprobs).mean()
+        if self.optimization.cross_entropy:
+            spoken = self.loss(batch, batch.features, self.optimization.label_smoothing)
+            loss = loss + self.optimization.cross_entropy * spoken
         self.log_dict({"loss": loss, "reward": rewards.mean()}, prog_bar=True, batch_size=len(rewards))
         return loss
 
