@@ -26,6 +26,13 @@ class Benchmarks(click.Group):
 
 
 main = Benchmarks(help="Measure captioning and scoring against what they cannot do without, or a peer.")
+folder = click.option(
+    "--clips",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=CLIPS,
+    show_default="../shared/data/clips/validation",
+    help="Folder of videos.",
+)
 model = click.option("--model", default="default", show_default=True, help="Name or folder of a bundle.")
 threads = click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Processor cores for everything."
@@ -37,13 +44,7 @@ json = click.option(
 
 
 @main.command()
-@click.option(
-    "--clips",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=CLIPS,
-    show_default="../shared/data/clips/validation",
-    help="Folder of videos.",
-)
+@folder
 @model
 @threads
 @repeat
@@ -114,13 +115,7 @@ def features(
 
 
 @main.command()
-@click.option(
-    "--clips",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=CLIPS,
-    show_default="../shared/data/clips/validation",
-    help="Folder of videos.",
-)
+@folder
 @click.option("--clients", type=click.IntRange(1, 32), default=32, show_default=True, help="That upload at once.")
 @click.option("--uploads", type=click.IntRange(min=1), default=2000, show_default=True, help="Of the load test.")
 @model

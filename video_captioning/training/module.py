@@ -45,7 +45,6 @@ class Optimization:
     """How much BLEU-4 counts beside CIDEr-D, in self-critical training."""
     unfounded_penalty: float = 0.0
     """How much the share of a caption's words counts against it that no reference has: what is not there costs."""
-
     cross_entropy: float = 0.0
     """How much the cross-entropy of references counts beside the reward, in self-critical training: what is rewarded
     stays English (Paulus et al. 2018, equation 16)."""
