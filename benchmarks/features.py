@@ -159,9 +159,10 @@ def epoch(tried: Tried, source: Source) -> Callable[[], float]:
         start = perf_counter()
         for batch in loader:
             real = batch.tokens[:, :, 1:] != tokenizer.pad
-            logits = model.logits(model(batch.features, batch.frame_mask, batch.tokens[:, :, :-1])[real])
+            with torch.autocast("cpu", torch.bfloat16, enabled=tried.backbone.precision == torch.bfloat16):
+                logits = model.logits(model(batch.features, batch.frame_mask, batch.tokens[:, :, :-1])[real])
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(logits, batch.tokens[:, :, 1:][real]).backward()
+            torch.nn.functional.cross_entropy(logits.float(), batch.tokens[:, :, 1:][real]).backward()
             optimizer.step()
         return perf_counter() - start
 

@@ -24,7 +24,7 @@ FLOORS = {
     2: {"scenes", "bundle"},
     1: {"frames", "models", "metrics", "decoding", "tokenizer", "subtitles", "download"},
     0.5: {"files"},  # whole files, whose only error is on the floor below
-    0: {"errors"},
+    0: {"errors", "parallel"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 ROOM = {"media": "frames"}
@@ -39,6 +39,7 @@ WITHOUT_TORCH = {
     "subtitles",
     "errors",
     "files",
+    "parallel",
 }
 TORCH = {"torch", "lightning", "pytorch_lightning", "transformers", "torchmetrics"}
 NO_ROOM = {"__init__", "__main__", "configs", "bundles"}

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from transformers.modeling_outputs import BaseModelOutput
 
 from tests import tiny
 from video_captioning.errors import ConfigError
 from video_captioning.frames import Resize
-from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel
+from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel, folded
 
 SMALL = tiny.VIT
 TEXT = {
@@ -189,6 +190,31 @@ def test_less_precision_changes_features_a_little() -> None:
     assert close.dtype == torch.float32
     assert not torch.equal(close, exact)
     assert torch.nn.functional.cosine_similarity(close, exact, dim=2).min() > 0.99
+
+
+class NormFirst(hf.PreTrainedModel):  # type: ignore[misc]
+    """Registers its convolution before the normalisation that comes before it."""
+
+    def __init__(self) -> None:
+        super().__init__(hf.PretrainedConfig())
+        self.conv, self.norm = torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)
+
+    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.conv(self.norm(pixel_values)))
+
+
+@pytest.mark.parametrize(("make", "layers_left"), [(MAKE["resnet"], 0), (NormFirst, 1)])
+def test_normalisation_is_folded_where_that_changes_nothing(make: Any, layers_left: int) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.load_state_dict({name: torch.rand_like(value.float()) + 0.5 for name, value in norm.state_dict().items()})
+    made = folded(model, tiny.SIDE)
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in made.modules()) == layers_left < len(norms) + 1
+    pixels = normalised(PICTURES)
+    now, was = (one(pixel_values=pixels).last_hidden_state.detach() for one in (made, model))
+    assert torch.allclose(now, was, rtol=1e-3, atol=1e-3 * float(was.abs().max()))
 
 
 def test_a_backbone_is_frozen() -> None:

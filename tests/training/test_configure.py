@@ -107,6 +107,7 @@ def test_a_wrong_value_is_named(override: str, says: str) -> None:
         ("training.weight_decay=-1", "training.weight_decay must be at least 0, not -1"),
         ("training.warmup=1", "training.warmup must be from 0 to below 1, not 1"),
         ("training.label_smoothing=-0.1", "training.label_smoothing must be from 0 to below 1, not -0.1"),
+        ("training.feature_mixing=1", "training.feature_mixing must be from 0 to below 1, not 1"),
         ("training.feature_dropout=2", "training.feature_dropout must be from 0 to below 1, not 2"),
         ("training.ema=1.0", "training.ema must be from 0 to below 1, not 1.0"),
         ("training.temperature=0", "training.temperature must be above 0, not 0"),

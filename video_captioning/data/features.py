@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from video_captioning.data.store import FeatureStore, feature_keys
 from video_captioning.errors import MediaError, MissingFileError
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models.backbone import Backbone
+from video_captioning.parallel import available_cores, in_order
 
 FRAMES_PER_CALL = 32
 CALLS_PER_TRANSACTION = 8
@@ -44,29 +45,67 @@ def extract(
 ) -> Extraction:
     """Make sure that the store holds the features of every item; what it holds already is not made again.
 
+    Clips are decoded, a processor core each, while others go through the backbone.
+
     Args:
         progress: wraps the items while they are walked, as `rich.progress.track` does.
         count: of views of each item: itself and random parts of it, always the same.
     """
     found = Extraction()
     resize = Resize(**backbone.resize)
-    kinds = [None, *({"view": number, "smallest": SMALLEST} for number in range(1, count))]
     pending: list[tuple[bytes, np.ndarray]] = []
-    for item in progress(items):
-        try:
-            keys = feature_keys(check(item.path), backbone.identity, sampling, resize, kinds)
-            if missing := [number for number, key in enumerate(keys) if key not in store]:
-                pixels = sample(item.path, sampling, resize).pixels
-                pending += [(keys[number], view(pixels, number)) for number in missing]
-            found.keys[item.path] = keys
-        except (MediaError, OSError) as error:
-            found.errors.append(error if isinstance(error, MediaError) else unreadable(item.path, error))
+    cores = available_cores()
+    needed = lacking(progress(items), backbone, sampling, store, count)
+    for read in in_order(lambda wanted: decoded(wanted, sampling, resize), needed, cores, 2 * cores):
+        if isinstance(read, MediaError):
+            found.errors.append(read)
+            continue
+        found.keys[read.path] = read.keys
+        pending += read.views
         if sum(len(pixels) for _, pixels in pending) >= FRAMES_PER_CALL * CALLS_PER_TRANSACTION:
             store.put(encoded(backbone, pending))
             pending = []
     if pending:
         store.put(encoded(backbone, pending))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A file, the keys of all its views, numbers of those that the store lacks, and their keys and frames."""
+
+    path: Path
+    keys: list[bytes]
+    missing: list[int]
+    views: list[tuple[bytes, np.ndarray]] = field(default_factory=list)
+
+
+def lacking(
+    items: Iterable[Item], backbone: Backbone, sampling: Sampling, store: FeatureStore, count: int
+) -> Iterator[Clip | MediaError]:
+    """What of each item is to be made."""
+    kinds = [None, *({"view": number, "smallest": SMALLEST} for number in range(1, count))]
+    for item in items:
+        try:
+            keys = feature_keys(check(item.path), backbone.identity, sampling, Resize(**backbone.resize), kinds)
+            yield Clip(item.path, keys, [number for number, key in enumerate(keys) if key not in store])
+        except MediaError as error:
+            yield error
+        except OSError as error:
+            yield MissingFileError(
+                item.path, f"cannot be read ({error.strerror})", "check the name and the permissions"
+            )
+
+
+def decoded(clip: Clip | MediaError, sampling: Sampling, resize: Resize) -> Clip | MediaError:
+    """The clip with the views that are missing."""
+    if isinstance(clip, MediaError) or not clip.missing:
+        return clip
+    try:
+        pixels = sample(clip.path, sampling, resize, threads=1).pixels
+    except MediaError as error:
+        return error
+    return replace(clip, views=[(clip.keys[number], view(pixels, number)) for number in clip.missing])
 
 
 def encoded(backbone: Backbone, clips: Sequence[tuple[bytes, np.ndarray]]) -> dict[bytes, np.ndarray]:
@@ -164,7 +203,3 @@ def check(path: Path) -> Path:
     if not path.is_file():
         raise MissingFileError(path, "is missing or no regular file", "check the name")
     return path
-
-
-def unreadable(path: Path, error: OSError) -> MediaError:
-    return MissingFileError(path, f"cannot be read ({error.strerror})", "check the name and the permissions")

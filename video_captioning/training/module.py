@@ -35,6 +35,9 @@ class Optimization:
     label_smoothing: float = 0.1
     feature_dropout: float = 0.1
     """Share of the places whose features are hidden while training."""
+    feature_mixing: float = 0.0
+    """Up to how much of another clip is mixed into each clip's features while training. A backbone that knows its own
+    training pictures better than others makes a decoder too sure of what it sees; this takes that away."""
     ema: float = 0.995
     """How much of the moving average of the weights, which is what is kept, each step leaves."""
     samples: int = 5
@@ -56,7 +59,7 @@ class Optimization:
         for name in ("weight_decay", "bleu_reward", "unfounded_penalty", "cross_entropy"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("warmup", "label_smoothing", "feature_dropout", "ema"):
+        for name in ("warmup", "label_smoothing", "feature_dropout", "feature_mixing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be from 0 to below 1, not {getattr(self, name)}")
         if self.samples < 2:
@@ -84,10 +87,11 @@ class CaptioningModule(lightning.LightningModule):
         place = [self.seed, self.current_epoch, index, world()[0]]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def hide_places(self, batch: Batch) -> Tensor:
-        """Features without those of some places, so that none is relied upon."""
+    def disturbed(self, batch: Batch) -> Tensor:
+        """Features, mixed with another clip's and without those of some places, so that none is relied upon."""
+        features = mixed(batch.features, batch.frame_mask, self.optimization.feature_mixing)
         kept = torch.rand(batch.features.shape[:3], device=self.device) >= self.optimization.feature_dropout
-        return batch.features * kept[..., None]
+        return features * kept[..., None]
 
     def loss(self, batch: Batch, features: Tensor, smoothing: float) -> Tensor:
         """Mean cross-entropy a token, weighted by caption; padding counts for nothing and is not computed."""
@@ -100,7 +104,7 @@ class CaptioningModule(lightning.LightningModule):
         return (each * weights).sum() / weights.sum()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = self.loss(batch, self.hide_places(batch), self.optimization.label_smoothing)
+        loss = self.loss(batch, self.disturbed(batch), self.optimization.label_smoothing)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.tokens))
         return loss
 
@@ -130,3 +134,17 @@ class CaptioningModule(lightning.LightningModule):
             return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))
 
         return scheduled_adamw(self.model, options.learning_rate, options.weight_decay, rate)
+
+
+def mixed(features: Tensor, frame_mask: Tensor, most: float) -> Tensor:
+    """Features `[B, T, P, D]` with a share, drawn up to `most`, of the next clip's where that has frames.
+
+    What differs from the batch's mean is mixed as a rotation, cos and sin of one angle: a mean would be shorter, and
+    tell that it is one.
+    """
+    if not most:
+        return features
+    share = most * torch.rand(len(features), 1, 1, 1, device=features.device) * frame_mask.roll(1, 0)[..., None, None]
+    mean = features[frame_mask].mean(0)
+    own = features - mean
+    return mean + (1 - share**2).sqrt() * own + share * own.roll(1, 0)

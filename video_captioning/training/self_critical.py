@@ -33,7 +33,8 @@ class SelfCriticalModule(CaptioningModule):
         self.model.eval()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        sampled = self.sample(batch)
+        features = self.disturbed(batch)
+        sampled = self.sample(batch, features)
         captions = [
             (self.judge.tokenizer.decode(hypothesis.tokens), hypothesis.finished)
             for hypotheses in sampled
@@ -44,7 +45,7 @@ class SelfCriticalModule(CaptioningModule):
         rewards = torch.from_numpy(self.reward(items, captions)).float().view(-1, count).to(self.device)
         advantage = rewards - (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
         tokens = padded(sampled, self.model.config.max_tokens).to(self.device)
-        outputs = self.model(batch.features, batch.frame_mask, tokens[:, :, :-1])
+        outputs = self.model(features, batch.frame_mask, tokens[:, :, :-1])
         targets = tokens[:, :, 1:]
         real = targets != Tokenizer.pad
         logits = self.model.logits(outputs[real]).float() / self.optimization.temperature
@@ -52,12 +53,12 @@ class SelfCriticalModule(CaptioningModule):
         logprobs = logits.log_softmax(1).gather(1, targets[real][:, None])[:, 0]
         loss = -(advantage[:, :, None].expand(real.shape)[real] * logprobs).mean()
         if self.optimization.cross_entropy:
-            spoken = self.loss(batch, batch.features, self.optimization.label_smoothing)
+            spoken = self.loss(batch, features, self.optimization.label_smoothing)
             loss = loss + self.optimization.cross_entropy * spoken
         self.log_dict({"loss": loss, "reward": rewards.mean()}, prog_bar=True, batch_size=len(rewards))
         return loss
 
-    def sample(self, batch: Batch) -> list[list[Hypothesis]]:
+    def sample(self, batch: Batch, features: Tensor) -> list[list[Hypothesis]]:
         """Some captions of each clip, as likely as the model finds them at the temperature."""
         count, longest = self.optimization.samples, self.model.config.max_tokens - 2
         seed = self.seed * 1_000_000 + self.global_step
@@ -65,7 +66,7 @@ class SelfCriticalModule(CaptioningModule):
             temperature=self.optimization.temperature, alternatives=count, max_tokens=min(30, longest), seed=seed
         )
         stepper = Stepper(self.model)
-        memory, state = stepper.start(batch.features, batch.frame_mask)
+        memory, state = stepper.start(features, batch.frame_mask)
         return decode(stepper.step, state, memory, decoding, SPECIAL, keys=batch.items.tolist())
 
 
