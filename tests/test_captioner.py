@@ -18,7 +18,7 @@ from video_captioning.captioner import Caption, Captioner, sentence
 from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, MissingFileError, NotMediaError
 from video_captioning.export.onnx import export
-from video_captioning.frames import Sampling
+from video_captioning.frames import Sampling, sample
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,28 @@ def test_what_could_not_be_read_is_told(captioner: Captioner, make_clip: MakeCli
     assert caption.text
     assert "the file ends early" in " ".join(caption.warnings)
     assert caption.to_dict()["warnings"] == caption.warnings
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_segments_are_captioned_as_clips_of_their_own(
+    captioner: Captioner, make_clip: MakeClip, tmp_path: Path, batch_size: int
+) -> None:
+    scenes = [picture for picture in tiny.pictures(4, 5) for _ in range(24)]
+    path = make_clip(tmp_path / "clip.mp4", scenes, fps=8)
+    decoding = Decoding(beam=2, alternatives=2, max_tokens=9)
+    captions = list(captioner.segments(path, decoding=decoding, batch_size=batch_size))
+    assert [caption.segment for caption in captions] == [(0, 3), (3, 6), (6, 9), (9, 12)]
+    assert len({caption.text for caption in captions}) > 1
+    for caption, start in zip(captions, (0, 3, 6, 9), strict=True):
+        end = start + 3 if start < 9 else None
+        frames = sample(path, captioner.bundle.sampling, captioner.bundle.resize, start=start, end=end)
+        assert_same(caption, captioner.caption_frames([(frames, 0.0)], decoding)[0])
+        assert all(start <= time < start + 3 for time in caption.frames)
+        assert caption.timings.decode > 0
+
+
+def test_segments_of_what_has_none(captioner: Captioner, media: list[Path], tmp_path: Path) -> None:
+    [still] = captioner.segments(media[0])
+    assert_same(still, captioner(media[0]))
+    with pytest.raises(MissingFileError):
+        next(captioner.segments(tmp_path / "missing.mp4"))

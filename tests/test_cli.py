@@ -13,13 +13,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 import video_captioning
+from tests import tiny
 from tests.conftest import MakeClip
 from video_captioning.bundle import locate
 from video_captioning.cli import COMMANDS, vidcap
 from video_captioning.cli.extras import needs
+from video_captioning.cli.output import clock
+from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, CheckpointError, ConfigError, MissingExtraError
+from video_captioning.frames import Sampling
 
 FAST = ("--beam", "1", "--max-tokens", "4", "--frames", "1")
+ONE_FRAME = Sampling(max_frames=8, frames=1)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -96,6 +101,60 @@ def test_json_is_what_the_api_gives(add: Callable[..., None]) -> None:
     assert same(json.loads(one), "a.mp4")
     assert [same(made, name) for made, name in zip(json.loads(many), ["a.mp4", "b.mp4"], strict=True)] == [True, True]
     assert [json.loads(line)["video"]["path"] for line in lines.splitlines()] == ["a.mp4", "b.mp4"]
+
+
+# Segments
+
+
+@pytest.fixture
+def film(folder: Path, make_clip: MakeClip) -> str:
+    """Three scenes of two, three and 0.8 seconds, of which the last is too short."""
+    scenes = zip(tiny.pictures(3), (20, 30, 8), strict=True)
+    return make_clip(folder / "film.mp4", [picture for picture, length in scenes for _ in range(length)], fps=10).name
+
+
+def test_segments_as_text(film: str, add: Callable[..., None]) -> None:
+    made = list(video_captioning.load().segments(film, decoding=Decoding(beam=1, max_tokens=4), sampling=ONE_FRAME))
+    first, second = (one.text for one in made)
+    times = ("0:00.0\N{EN DASH}0:02.0", "0:02.0\N{EN DASH}0:05.8")
+    assert caption(film, "--segments").stdout == f"{times[0]}\t{first}\n{times[1]}\t{second}\n"
+    result = caption(film, "--segments", "--sidecar", "--prefix=So: ", "-o", "out.txt")
+    assert result.exit_code == 0, result.output
+    said = f"{times[0]}\tSo: {first}\n{times[1]}\tSo: {second}\n"
+    assert Path("out.txt").read_text() == Path("film.txt").read_text() == said
+    add("a.mp4")
+    Path("notes.mp4").write_text("no video")
+    result = caption("a.mp4", "notes.mp4", film, "--segments", "--sidecar", "--overwrite")
+    assert result.exit_code == 1
+    assert paths(result) == ["a.mp4", film, film]
+    assert result.stderr.startswith("vidcap: notes.mp4: holds nothing")
+    assert Path("a.txt").read_text().startswith("0:00.0\N{EN DASH}0:00.2\t")
+    assert not Path("notes.txt").exists()
+
+
+def test_segments_as_json(film: str) -> None:
+    array = json.loads(caption(film, "--segments", "--format=json").stdout)
+    lines = [json.loads(line) for line in caption(film, "--segments", "--format=jsonl").stdout.splitlines()]
+    for made in (array, lines):
+        assert [one["segment"] for one in made] == [[0, 2], [2, 5.8]]
+        assert all(one["segment"][0] <= one["frames"][0] < one["segment"][1] for one in made)
+        assert [one["video"]["path"] for one in made] == [film, film]
+
+
+def test_segments_need_what_finds_them(film: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    result = caption(film, "--segments")
+    assert isinstance(result.exception, MissingExtraError)
+    assert "vidcap[scenes]" in str(result.exception)
+    assert isinstance(caption(film, "--segments", "--keyframes").exception, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0:00.0"), (7.44, "0:07.4"), (59.96, "1:00.0"), (3599.97, "1:00:00.0"), (3723.4, "1:02:03.4")],
+)
+def test_a_clock(seconds: float, expected: str) -> None:
+    assert clock(seconds) == expected
 
 
 def test_options_override_the_bundle(add: Callable[..., None]) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +16,8 @@ from video_captioning.bundle import Bundle, Runtime, read
 from video_captioning.decoding import Decoding, Hypothesis, Special, decode
 from video_captioning.errors import MediaError
 from video_captioning.frames import Frames, Sampling, sample
+from video_captioning.parallel import available_cores, in_order
+from video_captioning.scenes import segments
 from video_captioning.tokenizer import Tokenizer
 
 
@@ -84,6 +83,7 @@ class Caption:
     frames: tuple[float, ...]
     """Times of the frames that were looked at, seconds."""
     segment: tuple[float, float] | None
+    """Start and end of the stretch that it is about, seconds; None for the whole clip."""
     video: Video
     model: Model
     timings: Timings
@@ -172,17 +172,26 @@ class Captioner:
             except MediaError as error:
                 return error
 
-        pool = ThreadPoolExecutor(self.threads)
-        waiting: deque[Future[tuple[Frames, float] | MediaError]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(one, path))
-                if len(waiting) == ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # not `with`, which would wait for a long clip on Ctrl-C
+        return in_order(one, paths, self.threads, ahead)
+
+    def segments(
+        self,
+        path: str | Path,
+        *,
+        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Caption]:
+        """A caption for each scene of a long video, `batch_size` at a time, while the rest is still being read.
+
+        Raises:
+            MediaError, MissingExtraError, ConfigError: as `scenes.segments`.
+        """
+        found = segments(path, sampling or self.bundle.sampling, self.bundle.resize, threads=self.threads)
+        while batch := list(islice(found, batch_size)):
+            captions = self.caption_frames([(each.frames, each.seconds) for each in batch], decoding)
+            for caption, each in zip(captions, batch, strict=True):
+                yield replace(caption, segment=(each.start, each.end))
 
     def hypotheses(self, clips: Sequence[np.ndarray], decoding: Decoding | None = None) -> list[list[Hypothesis]]:
         """What is said of clips given as frames, uint8 `[T, S, S, 3]` each, with the bundle's side S; best first."""
@@ -252,8 +261,3 @@ def sentence(text: str) -> str:
     """Words as a sentence: a capital first, a full stop last."""
     text = text.strip()
     return f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in {'.', '!', '?', ''} else '.'}"
-
-
-def available_cores() -> int:
-    """Cores that this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -131,13 +132,19 @@ def sample(
     if not 0 <= start < math.inf or (end is not None and not end > start):
         raise ConfigError(f"a segment needs 0 ≤ start < end, not {start} to {end}")
     stretch = (start, math.inf if end is None else end)
-    try:
+    with reading(path):
         frames, stated = _sample(path, sampling, resize, stretch, threads, limits)
         seen = frames.info.duration
-        if stated and seen and seen < stated / 2 and len(frames.times) < sampling.count(seen - start):
-            # The header promised more than twice what there is, so the frames were taken too far apart.
+        if too_far_apart(len(frames.times), sampling, start, stated, seen):
             frames, _ = _sample(path, sampling, resize, stretch, threads, limits, duration=seen)
         return frames
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Raises MissingFileError where the disk fails in the middle of a file."""
+    try:
+        yield
     except OSError as error:
         raise MissingFileError(path, f"reading it failed ({error.strerror})", "check the disk or network") from error
 
@@ -155,7 +162,7 @@ def _sample(
     start, stop = stretch
     with open_video(path, limits, threads) as video:
         stated = duration or video.duration
-        painter = _Painter(video, resize, limits)
+        painter = Painter(video, resize, limits)
         if start:
             video.seek(start)
         if sampling.keyframes:
@@ -163,21 +170,43 @@ def _sample(
             packets = _spread(packets, sampling.most, start, min(stop, video.end or stop))
             kept = [(time, painter.paint(frame)) for time, packet in packets for frame in video.decode_alone(packet)]
         else:
-            grid = _plan(sampling, start, stop, stated, video)
-            kept = _thin(_until(video.frames(), stop), grid, sampling.most, painter.paint)
-            seen = min(stop, stated or stop) if video.end is None else min(stop, video.end)
-            count = max(grid.count or 1, sampling.count(seen - start))
-            kept = _spread(kept, count, start, seen)
+            kept = choose(video.frames(), sampling, stretch, stated, video, painter.paint)
         if start and video.end is not None and video.end <= start:
             raise NoPictureError(path, f"there is nothing at {start:g} s or later", "choose an earlier start")
         if kept:
-            return _frames(kept, video, painter), stated
+            return gather(kept, video, painter), stated
         if not sampling.keyframes:
             raise video.no_picture()
     return _sample(path, replace(sampling, keyframes=False), resize, stretch, threads, limits)  # no key frame is whole
 
 
-def _frames(kept: list[tuple[float, Pixels]], video: Video, painter: _Painter) -> Frames:
+def choose(
+    shown: Iterable[tuple[float, Item | None]],
+    sampling: Sampling,
+    stretch: tuple[float, float],
+    stated: float | None,
+    video: Video,
+    keep: Callable[[Item], Kept],
+) -> list[tuple[float, Kept]]:
+    """Which of the frames on screen in a stretch (start, end; endless for the rest of the clip) are kept.
+
+    `shown` is ordered by time and ends with (end, None); `keep` turns a frame into what is held of it; `stated` is the
+    clip's duration as its header has it.
+    """
+    start, stop = stretch
+    grid = _plan(sampling, start, stop, stated, video)
+    kept = _thin(_until(shown, stop), grid, sampling.most, keep)
+    seen = min(stop, stated or stop) if video.end is None else min(stop, video.end)
+    return _spread(kept, max(grid.count or 1, sampling.count(seen - start)), start, seen)
+
+
+def too_far_apart(kept: int, sampling: Sampling, start: float, stated: float | None, seen: float | None) -> bool:
+    """Did the header promise more than twice what there is, so that too few frames were kept?"""
+    return bool(stated and seen and seen < stated / 2 and kept < sampling.count(seen - start))
+
+
+def gather(kept: list[tuple[float, Pixels]], video: Video, painter: Painter) -> Frames:
+    """The kept frames with what is known of the clip by now."""
     duration = video.duration if video.end is None else video.end
     still = video.duration is None and video.packets == 1
     height, width = painter.displayed
@@ -271,7 +300,7 @@ def _spread(items: list[tuple[float, Kept]], count: int, start: float, end: floa
     return chosen
 
 
-class _Painter:
+class Painter:
     """Frame → picture: depth, matrix, range and size in one step of swscale, then turned upright."""
 
     def __init__(self, video: Video, resize: Resize | None, limits: Limits) -> None:

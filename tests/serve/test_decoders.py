@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import aclosing
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tests.conftest import MakeClip
 from video_captioning.errors import MediaError, MissingFileError, NoPictureError, NotMediaError, TooLargeError
 from video_captioning.frames import Frames, Resize, Sampling, sample
 from video_captioning.media import Limits
-from video_captioning.serve.decoders import Decoders, Job
+from video_captioning.scenes import segments
+from video_captioning.serve.decoders import Decoded, Decoders, Job
 
 SAMPLING, RESIZE = Sampling(frames=3), Resize(32)
 
@@ -42,7 +44,20 @@ def decoders(request: pytest.FixtureRequest) -> Iterator[Decoders]:
 
 
 def decoded(decoders: Decoders, path: Any) -> Frames:
-    return asyncio.run(decoders.sample(Job(path, SAMPLING, RESIZE, 1)))[0]
+    [whole] = asyncio.run(taken(decoders, Job(path, SAMPLING, RESIZE, 1)))
+    assert whole.segment is None
+    return whole.frames
+
+
+async def taken(decoders: Decoders, job: Job, most: int = 100) -> list[Decoded]:
+    """What comes of a job, of which no more than `most` is taken."""
+    found = []
+    async with aclosing(decoders.decode(job)) as all_of_it:
+        async for each in all_of_it:
+            found.append(each)
+            if len(found) == most:
+                break
+    return found
 
 
 def process() -> int:
@@ -112,4 +127,29 @@ def test_signals_are_for_the_service(decoders: Decoders, clip: Path) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         os.kill(process(), each)
     assert len(decoded(decoders, clip).times) == 3
+    assert decoders.restarts == 0
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path:
+    """Forty scenes of three seconds."""
+    pictures = [picture for picture in tiny.pictures(40) for _ in range(12)]
+    return make_clip(tmp_path_factory.mktemp("films") / "film.mp4", pictures, fps=4)
+
+
+def test_segments_are_those_of_this_process(decoders: Decoders, film: Path, clip: Path) -> None:
+    here = list(segments(film, SAMPLING, RESIZE))
+    there = asyncio.run(taken(decoders, Job(film, SAMPLING, RESIZE, 1, segments=True)))
+    assert [each.segment for each in there] == [(each.start, each.end) for each in here]
+    assert all(np.array_equal(a.frames.pixels, b.frames.pixels) for a, b in zip(there, here, strict=True))
+    assert len(decoded(decoders, clip).times) == 3
+    assert decoders.restarts == 0
+
+
+def test_who_leaves_in_the_middle_of_a_film_leaves_a_decoder_that_works(
+    decoders: Decoders, film: Path, clip: Path
+) -> None:
+    for most in (1, 3, 39):
+        assert len(asyncio.run(taken(decoders, Job(film, SAMPLING, RESIZE, 1, segments=True), most))) == most
+        assert len(decoded(decoders, clip).times) == 3
     assert decoders.restarts == 0

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests import tiny
+from tests.conftest import MakeClip
 from tests.serve.running import Client, running, said
 from video_captioning.captioner import Captioner
 from video_captioning.decoding import Decoding
@@ -103,7 +105,7 @@ def test_options(client: Client, captioner: Captioner, media: list[Path]) -> Non
         ({"top_k": "4"}, "temperature"),
         ({"explain": "perhaps"}, "explain: "),
         ({"model": "other"}, "there is none called other"),
-        ({"segments": "true"}, "no option segments yet"),
+        ({"segments": "true", "keyframes": "true"}, "segments need every frame"),
         ({"url": "http://127.0.0.1/"}, "there is no option url"),
     ],
 )
@@ -127,6 +129,52 @@ def test_a_batch_keeps_the_order_and_tells_what_failed(client: Client, captioner
     assert text["error"]["message"].startswith("notes.txt: ")
     assert [result["id"] for result in answer["results"]] == [f"{answer['id']}-{number}" for number in range(5)]
     assert client.files == []
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path:
+    """Twenty scenes of three seconds: more than a batch."""
+    pictures = [picture for picture in tiny.pictures(20) for _ in range(12)]
+    return make_clip(tmp_path_factory.mktemp("films") / "film.mp4", pictures, fps=4)
+
+
+def test_segments_are_the_local_ones(client: Client, captioner: Captioner, film: Path, media: list[Path]) -> None:
+    decoding = replace(captioner.bundle.decoding, beam=2)
+    wanted = [rounded(comparable(each.to_dict())) for each in captioner.segments(film, decoding=decoding)]
+    assert len(wanted) == 20
+    with ThreadPoolExecutor(3) as pool:  # with others who want the models at the same time
+        clips = [pool.submit(client.post, media[1]) for _ in range(6)]
+        response = client.post(film, beam=2, segments="true")
+    answer = response.json()
+    assert answer["id"] == response.headers["x-request-id"]
+    assert [comparable(each) for each in answer["results"]] == wanted
+    assert [each["id"] for each in answer["results"]] == [f"{answer['id']}-{number}" for number in range(20)]
+    assert all(comparable(clip.result().json()) == local(captioner, media[1]) for clip in clips)
+
+    [still] = client.post(media[0], segments="true", explain="false").json()["results"]
+    assert still["text"] == captioner(media[0]).text
+    assert [word["weights"] for word in still["words"]] == [[]] * len(still["words"])
+    assert "results" not in client.post(film, segments="false").json()
+    assert client.files == []
+
+
+def test_segments_that_cannot_be(client: Client, film: Path, tmp_path: Path) -> None:
+    response = client.post(film, path="/v1/captions:batch", segments="true")
+    assert (response.status_code, said(response)["code"]) == (422, "invalid_option")
+    response = client.post(("notes.txt", b"no video"), segments="true")
+    assert (response.status_code, said(response)["code"]) == (415, "not_media")
+    routes = client.get("/openapi.json").json()["paths"]
+    takes = {path: {each["name"] for each in routes[path]["post"]["parameters"]} for path in routes if "capt" in path}
+    assert takes["/v1/captions"] - takes["/v1/captions:batch"] == {"segments"}
+
+
+def test_a_film_beyond_the_limit(captioner: Captioner, film: Path) -> None:
+    with running([captioner], duration=30.0) as client:
+        response = client.post(film, segments="true")
+        assert (response.status_code, said(response)["code"]) == (413, "clip_too_large")
+    with running([captioner], work_seconds=1e-3) as client:
+        assert said(client.post(film, segments="true"))["code"] == "too_slow"
+        assert client.get("/health").ok
 
 
 def test_which_model(captioner: Captioner, media: list[Path]) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,62 @@ def test_a_caption_to_take_away(page: Page, model: Captioner) -> None:
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#copy")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == caption.text
+
+
+@pytest.fixture
+def film(make_clip: MakeClip, tmp_path: Path) -> Path:
+    """Three scenes of four seconds."""
+    return make_clip(tmp_path / "film.mp4", [each for each in tiny.pictures(3) for _ in range(32)], fps=8)
+
+
+def test_scenes(page: Page, model: Captioner, film: Path) -> None:
+    decoding = replace(model.bundle.decoding, alternatives=model.bundle.decoding.beam)
+    first, second, third = model.segments(film, decoding=decoding)
+    page.locator("#options summary").click()
+    page.get_by_label("One caption a scene").check()
+    expect(page.locator("#options-said")).to_have_text("one caption a scene")
+    upload(page, film)
+    wait_for_pictures(page)
+    expect(page.locator("#scene-count")).to_have_text("3 scenes")
+    expect(page.locator("#said")).to_have_text(f"film.mp4: 3 scenes. {first.text}")
+    lines = page.locator("#scenes button")
+    assert lines.all_inner_texts() == [
+        f"{start}\n{each.text}" for start, each in (("0.0 s", first), ("4.0 s", second), ("8.0 s", third))
+    ]
+    check_accessibility(page)
+
+    lines.nth(1).click()
+    wait_for_pictures(page)
+    expect(page.locator("#scenes [aria-current=true]")).to_contain_text(second.text)
+    expect(page.locator("#words")).to_have_text(second.text)
+    assert shown_sentences(page) == sentences(second)
+    moments = [float(time.removesuffix(" s")) for time in page.locator("#strip .at").all_text_contents()]
+    assert moments == pytest.approx(second.frames, abs=0.051)
+    assert page.locator("video").evaluate("video => video.currentTime") == pytest.approx(4, abs=0.02)
+    expect(page.locator("#facts")).to_contain_text("4.0 s to 8.0 s")
+    page.keyboard.press("ArrowDown")
+    expect(lines.nth(2)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#words")).to_have_text(third.text)
+    assert page.locator("video").evaluate("video => video.currentTime") == pytest.approx(8, abs=0.02)
+
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download SRT").click()
+    spans = ("00:00:00,000 --> 00:00:04,000", "00:00:04,000 --> 00:00:08,000", "00:00:08,000 --> 00:00:12,000")
+    cues = zip((1, 2, 3), spans, (first, second, third), strict=True)
+    assert saved.value.path().read_text() == "\n".join(f"{n}\n{span}\n{each.text}\n" for n, span, each in cues)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download JSON").click()
+    assert [each["segment"] for each in json.loads(saved.value.path().read_text())["results"]] == [
+        [0, 4],
+        [4, 8],
+        [8, 12],
+    ]
+
+    page.get_by_label("One caption a scene").uncheck()
+    page.get_by_role("button", name="Caption again").click()
+    expect(page.locator("#words")).to_have_text(locally(model, film).text)
+    expect(page.locator("#by-scene")).to_be_hidden()
 
 
 def test_a_busy_service_is_asked_again_and_a_key_is_asked_for(

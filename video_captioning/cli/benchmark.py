@@ -167,7 +167,7 @@ def report(
     bundle: Bundle, clips: int, rounds: int, reference: str, same: Mapping[str, int], results: Sequence[Result]
 ) -> dict[str, Any]:
     """`benchmark.json`."""
-    from video_captioning.captioner import available_cores
+    from video_captioning.parallel import available_cores
 
     libraries = ("onnxruntime", "torch") if "torch" in same else ("onnxruntime",)
     return {

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from video_captioning.cli.output import Format, Results, complain, write_whole
-from video_captioning.errors import ConfigError, FileError, OutputError, printable
+from video_captioning.cli.output import Format, Results, complain, times, write_whole
+from video_captioning.errors import ConfigError, FileError, MediaError, OutputError, printable
 
 if TYPE_CHECKING:
     from video_captioning.captioner import Caption, Captioner
     from video_captioning.cli.inputs import Existing
-    from video_captioning.errors import MediaError
 
 SAMPLING = ("fps", "max_frames", "frames", "keyframes")
 DECODING = (
@@ -57,7 +57,7 @@ class Sectioned(click.Command):
     type=click.Choice(["text", "json", "jsonl"]),
     default="text",
     show_default=True,
-    help="jsonl: an object a clip, as soon as it is ready. json: one object for one file, else an array.",
+    help="jsonl: an object a sentence, as soon as it is ready. json: one object for one file, else an array.",
 )
 @click.option(
     *("-o", "--output"),
@@ -65,6 +65,7 @@ class Sectioned(click.Command):
     metavar="FILE",
     help="Write there, at the end and whole; after Ctrl-C, what was finished.",
 )
+@click.option("--segments", is_flag=True, help="A sentence a scene, with its times: for long videos.")
 @click.option("--sidecar", is_flag=True, help="Write clip.txt beside each clip, too.")
 @click.option("--skip-existing", "existing", flag_value="skip", help="Leave out clips that have a sidecar.")
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Replace sidecars that are there.")
@@ -94,6 +95,7 @@ def caption(
     model: str,
     form: Format,
     output: Path | None,
+    segments: bool,
     sidecar: bool,
     existing: Existing | None,
     prefix: str,
@@ -108,27 +110,26 @@ def caption(
     vidcap caption clip.mp4
     vidcap caption videos/ 'more/**/*.mkv' --format jsonl -o captions.jsonl
     vidcap caption videos/ --sidecar --skip-existing
+    vidcap caption lecture.mp4 --segments
 
     A PATH is a video or picture, a folder (walked; known endings, nothing
     hidden) or a pattern. A file named twice is captioned once.
 
     For one file the text is the sentence alone; for several, a folder or a
-    pattern each line is the path, a tab and the sentence. What is wrong with a
-    file is told on standard error, the others are captioned, and the exit
-    status is 1.
+    pattern each line is the path, a tab and the sentence. With --segments the
+    times and a tab stand before each sentence, and json is an array. What is
+    wrong with a file is told on standard error, the others are captioned, and
+    the exit status is 1.
     """
     from video_captioning import load
     from video_captioning.cli.inputs import is_one_file
 
     problems = Problems()
     if clips := wanted(paths, output, sidecar, existing, problems):
-        made = captions(load(model, threads=threads), clips, batch_size, options)
-        with Results(output, form, is_one_file(paths)) as results, progress(len(clips)) as advance:
+        made = captions(load(model, threads=threads), clips, segments, batch_size, options)
+        with Results(output, form, is_one_file(paths), segments) as results, progress(len(clips)) as advance:
             for clip, found in zip(clips, made, strict=True):
-                if isinstance(found, FileError):
-                    problems.tell(found)
-                else:
-                    deliver(clip, framed(found, prefix, suffix), results, sidecar, problems)
+                deliver(clip, found, partial(framed, prefix=prefix, suffix=suffix), results, sidecar, problems)
                 advance()
     if problems.told:
         raise click.exceptions.Exit(1)
@@ -173,10 +174,23 @@ def wanted(
 
 
 def captions(
-    captioner: Captioner, clips: Sequence[Path], batch_size: int, options: Mapping[str, Any]
+    captioner: Captioner, clips: Sequence[Path], segments: bool, batch_size: int, options: Mapping[str, Any]
+) -> Iterator[Iterable[Caption | MediaError]]:
+    """What is said of each clip, with the options that were given: one caption, or one a segment; or its error."""
+    chosen = given(captioner, options)
+    if segments:
+        return (of_segments(captioner, clip, batch_size, chosen) for clip in clips)
+    return ([found] for found in captioner.captions(clips, batch_size=batch_size, **chosen))
+
+
+def of_segments(
+    captioner: Captioner, clip: Path, batch_size: int, chosen: Mapping[str, Any]
 ) -> Iterator[Caption | MediaError]:
-    """As `Captioner.captions`, with the options that were given."""
-    return captioner.captions(clips, batch_size=batch_size, **given(captioner, options))
+    """As `Captioner.segments`; an error that ends it is given, too."""
+    try:
+        yield from captioner.segments(clip, batch_size=batch_size, **chosen)
+    except MediaError as error:
+        yield error
 
 
 def given(captioner: Captioner, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,15 +212,30 @@ def framed(caption: Caption, prefix: str, suffix: str) -> Caption:
     return replace(caption, text=f"{prefix}{caption.text}{suffix}", alternatives=others)
 
 
-def deliver(clip: Path, caption: Caption, results: Results, sidecar: bool, problems: Problems) -> None:
+def deliver(
+    clip: Path,
+    found: Iterable[Caption | MediaError],
+    frame: Callable[[Caption], Caption],
+    results: Results,
+    sidecar: bool,
+    problems: Problems,
+) -> None:
+    """Write what is said of a clip as it comes, and then its sidecar; an error is told and ends it."""
     from video_captioning.cli import inputs
 
-    results.write(clip, caption)
-    for warning in caption.warnings:
-        complain(f"warning: {printable(clip)}: {warning}")
+    said = []
+    for one in found:
+        if isinstance(one, FileError):
+            problems.tell(one)
+            return
+        caption = frame(one)
+        results.write(clip, caption)
+        said.append(f"{times(caption)}{caption.text}\n")
+        for warning in caption.warnings:
+            complain(f"warning: {printable(clip)}: {warning}")
     if sidecar:
         try:
-            write_whole(inputs.sidecar(clip), f"{caption.text}\n")
+            write_whole(inputs.sidecar(clip), "".join(said))
         except OutputError as error:
             problems.tell(error)
 

@@ -82,7 +82,7 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
 
 
 def cores() -> str:
-    from video_captioning.captioner import available_cores
+    from video_captioning.parallel import available_cores
 
     return f"{available_cores()} of {os.cpu_count()} may be used"
 

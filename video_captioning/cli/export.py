@@ -155,8 +155,8 @@ def check_fp16(bundle: str, clips: tuple[str, ...]) -> None:
     """
     with needs("vidcap export", "export"):
         from video_captioning.bundle import read
-        from video_captioning.captioner import available_cores
         from video_captioning.export.half import check
+        from video_captioning.parallel import available_cores
     files = list(chosen(clips))
     if wrong := [file for file in files if isinstance(file, FileError)]:
         raise wrong[0]

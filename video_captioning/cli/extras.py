@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "metrics": ("pycocoevalcap", "snowballstemmer"),
     "plots": ("matplotlib",),
+    "scenes": ("cv2", "scenedetect"),
     "serve": ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvicorn"),
     "triton": ("tritonclient",),
 }

@@ -85,6 +85,18 @@ def write_whole(path: Path, text: str) -> None:
         file.discard()
 
 
+def times(caption: Caption) -> str:
+    """When its segment starts and ends, and a tab; nothing for a whole clip."""
+    return "\N{EN DASH}".join(map(clock, caption.segment)) + "\t" if caption.segment else ""
+
+
+def clock(seconds: float) -> str:
+    """0:07.4, or 1:02:03.4 beyond an hour."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{minutes}:{rest}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest}"
+
+
 class Results:
     """Captions in one of the formats, each written as soon as it is given.
 
@@ -92,11 +104,12 @@ class Results:
     after Ctrl-C too; where no caption was made or anything else went wrong, a file that was there stays as it was.
     """
 
-    def __init__(self, output: Path | None, form: Format, alone: bool) -> None:
-        """`alone`: a single clip, so that text needs no name before the sentence and JSON no array."""
+    def __init__(self, output: Path | None, form: Format, alone: bool, segments: bool = False) -> None:
+        """`alone`: a single clip, so that text needs no name and, unless there are `segments`, JSON no array."""
         self._file = WholeFile(output) if output else None
         self._form = form
         self._alone = alone
+        self._array = form == "json" and (segments or not alone)
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -112,19 +125,15 @@ class Results:
 
     def write(self, path: Path, caption: Caption) -> None:
         if self._form == "text":
-            name = "" if self._alone else f"{printable(path)}\t"
+            head = times(caption) if self._alone else f"{printable(path)}\t{times(caption)}"
             sentences = (caption.text, *(other.text for other in caption.alternatives))
-            self._say("".join(f"{name}{sentence}\n" for sentence in sentences))
+            self._say("".join(f"{head}{sentence}\n" for sentence in sentences))
         else:
             # ASCII, so that any encoding carries it; undecodable bytes of a name stay as the surrogates Python reads.
             line = json.dumps(caption.to_dict())
             opening = ("," if self._count else "[\n") if self._array else ""
             self._say(f"{opening}{line}\n")
         self._count += 1
-
-    @property
-    def _array(self) -> bool:
-        return self._form == "json" and not self._alone
 
     def _finish(self) -> None:
         if self._count and self._array:

@@ -65,7 +65,8 @@ def serve(
     SIGTERM and Ctrl-C end it when what it has accepted is done.
     """
     with needs("vidcap serve", "serve"):
-        from video_captioning.captioner import Captioner, available_cores
+        from video_captioning.captioner import Captioner
+        from video_captioning.parallel import available_cores
         from video_captioning.serve import keys, logs, server
         from video_captioning.serve.service import Service
         from video_captioning.serve.settings import Settings

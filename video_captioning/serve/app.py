@@ -73,11 +73,15 @@ def _add_captions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/captions", **schema.captions(many=False))
     async def caption(request: Request) -> Response:
-        """One sentence about one clip."""
+        """One sentence about one clip, or with `segments` about each of its scenes."""
         async with accepted(request, 1) as ([file], given):
-            work = service.caption(file, given)
+            work = service.captions(file, given)
             made = await while_there(request, service.settings.work_seconds, work)
-        return JSONResponse({"id": request_id.get(), **made.to_dict()})
+        name = request_id.get()
+        if not given.segments:
+            return JSONResponse({"id": name, **made[0].to_dict()})
+        results = [{"id": f"{name}-{number}", **each.to_dict()} for number, each in enumerate(made)]
+        return JSONResponse({"id": name, "results": results})
 
     @app.post("/v1/captions:batch", **schema.captions(many=True))
     async def captions(request: Request) -> Response:
@@ -86,11 +90,15 @@ def _add_captions(app: FastAPI, service: Service) -> None:
         async def one(number: int, file: File, given: options.Options) -> dict[str, Any]:
             name = f"{request_id.get()}-{number}"
             try:
-                return {"id": name, **(await service.caption(file, given)).to_dict()}
+                [made] = await service.captions(file, given)
+                return {"id": name, **made.to_dict()}
             except RefusalError as refusal:
                 return {"id": name, **refusal.to_dict(request_id.get())}
 
         async with accepted(request, service.settings.files) as (files, given):
+            if given.segments:
+                hint = "send each clip to /v1/captions"
+                raise RefusalError(422, "invalid_option", "segments are made of one clip a request", hint)
             work = _all([one(number, file, given) for number, file in enumerate(files)])
             results = await while_there(request, service.settings.work_seconds, work)
         return JSONResponse({"id": request_id.get(), "results": results})

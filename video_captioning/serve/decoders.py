@@ -12,6 +12,7 @@ import multiprocessing
 import resource
 import signal
 import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Semaphore
 from time import perf_counter
 
 from video_captioning.errors import MediaError, NoPictureError, TooLargeError
 from video_captioning.frames import Frames, Resize, Sampling, sample
 from video_captioning.media import Limits
+from video_captioning.scenes import segments
 
 logger = logging.getLogger(__name__)
 _START_SECONDS = 60.0
@@ -38,14 +41,24 @@ class Job:
     sampling: Sampling
     resize: Resize
     threads: int
+    segments: bool = False  # the clip by scenes
 
 
-Answer = tuple[Frames, float] | tuple[type[MediaError], str, str]
-"""Frames and the seconds they took, or an error as class, problem and way out."""
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What came of a clip, or of one of its segments."""
+
+    frames: Frames
+    seconds: float  # that it took
+    segment: tuple[float, float] | None = None  # start and end, seconds
+
+
+Refused = tuple[type[MediaError], str, str]
+"""An error as class, problem and way out."""
 
 
 class Decoders:
-    """As many processes as `count`, each decoding one clip at a time, at most `seconds` long."""
+    """As many processes as `count`, each decoding one clip at a time, with an answer at least every `seconds`."""
 
     def __init__(self, count: int, limits: Limits, memory: int, seconds: float) -> None:
         self.restarts = 0  # processes that had to be replaced
@@ -72,28 +85,57 @@ class Decoders:
         for decoder in self._all:
             decoder.kill()  # one may have been replaced in between
 
-    async def sample(self, job: Job) -> tuple[Frames, float]:
-        """`frames.sample` in another process, and the seconds it took there.
+    async def decode(self, job: Job) -> AsyncGenerator[Decoded, None]:
+        """`frames.sample`, or `scenes.segments`, in another process, which waits until each is taken.
 
         Raises:
-            MediaError: as `frames.sample`, and where decoding takes too long or brings the process down.
+            MediaError: as these, and where decoding takes too long or brings the process down.
         """
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
-        if len(answer) == 2:
-            return answer
-        kind, problem, way_out = answer
-        raise kind(job.path, problem, way_out)
+        loop = asyncio.get_running_loop()
+        answers: asyncio.Queue[Decoded | Refused | None] = asyncio.Queue()
+        room = Semaphore()  # for an answer that nobody has taken yet
+        left = False
 
-    def _run(self, job: Job) -> Answer:
+        def give(answer: Decoded | Refused | None) -> bool:
+            if not left:
+                room.acquire()
+            if not left:
+                loop.call_soon_threadsafe(answers.put_nowait, answer)
+            return not left
+
+        def work() -> None:
+            try:
+                self._run(job, give)
+            finally:
+                give(None)
+
+        working = loop.run_in_executor(self._threads, work)
+        try:
+            while (answer := await answers.get()) is not None:
+                room.release()
+                if not isinstance(answer, Decoded):
+                    kind, problem, way_out = answer
+                    raise kind(job.path, problem, way_out)
+                yield answer
+        finally:
+            left = True
+            room.release()  # in case one is waiting
+            working.cancel()  # in case it has not begun
+
+    def _run(self, job: Job, give: Callable[[Decoded | Refused], bool]) -> None:
+        """Give the answers as they come, for as long as they are wanted."""
         decoder = self._free.get()  # as many threads as decoders: one is free
         try:
-            return decoder.run(job, self.seconds)
+            for answer in decoder.run(job, self.seconds):
+                if not give(answer) and job.segments and not self._stopped:
+                    decoder.restart()  # which is sooner done than the rest of a long clip
+                    break
         except _LostError as lost:
             if not self._stopped:
                 self.restarts += 1
                 logger.warning("a decoder is replaced: %s", lost)
                 decoder.restart()
-            return NoPictureError, str(lost), _WAY_OUT
+            give((NoPictureError, str(lost), _WAY_OUT))
         finally:
             self._free.put(decoder)
 
@@ -125,17 +167,19 @@ class _Decoder:
                 return
         raise RuntimeError("a decoder does not start; see what it says on standard error")
 
-    def run(self, job: Job, seconds: float) -> Answer:
+    def run(self, job: Job, seconds: float) -> Iterator[Decoded | Refused]:
+        """The answers to a job. Raises _LostError where one takes too long or the process ends."""
         if not self._process or not self._process.is_alive():  # somebody killed it, which is no fault of this file
             self.restart()
         try:
             self._pipe.send(job)
-            if not self._pipe.poll(seconds):
-                raise _LostError(f"decoding it takes longer than {seconds:g} s")
-            answer: Answer = self._pipe.recv()
-            return answer
+            while self._pipe.poll(seconds):
+                if (answer := self._pipe.recv()) is None:
+                    return
+                yield answer
         except (EOFError, OSError) as error:
             raise _LostError("it brings the decoder down") from error
+        raise _LostError(f"decoding it takes longer than {seconds:g} s")
 
     def restart(self) -> None:
         self.kill()
@@ -150,28 +194,34 @@ class _Decoder:
 
 
 def work(pipe: Connection, limits: Limits, memory: int) -> None:
-    """The life of a decoder: jobs from the pipe, answers into it, until the other end is closed."""
+    """The life of a decoder: jobs from the pipe, answers to each and None into it, until the other end is closed."""
     for each in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which finishes what it has accepted
         signal.signal(each, signal.SIG_IGN)
     confine(memory)
     with suppress(EOFError, OSError):
         pipe.send(None)  # ready
         while True:
-            pipe.send(answer(pipe.recv(), limits))
+            for answer in answers(pipe.recv(), limits):
+                pipe.send(answer)
+            pipe.send(None)
 
 
-def answer(job: Job, limits: Limits) -> Answer:
+def answers(job: Job, limits: Limits) -> Iterator[Decoded | Refused]:
     start = perf_counter()
     try:
-        frames = sample(job.path, job.sampling, job.resize, threads=job.threads, limits=limits)
-        return frames, perf_counter() - start
+        if job.segments:
+            for each in segments(job.path, job.sampling, job.resize, threads=job.threads, limits=limits):
+                yield Decoded(each.frames, each.seconds, (each.start, each.end))
+        else:
+            frames = sample(job.path, job.sampling, job.resize, threads=job.threads, limits=limits)
+            yield Decoded(frames, perf_counter() - start)
     except MediaError as error:
-        return type(error), error.problem, error.way_out
+        yield type(error), error.problem, error.way_out
     except MemoryError:
-        return TooLargeError, "decoding it takes too much memory", "make its picture smaller first"
+        yield TooLargeError, "decoding it takes too much memory", "make its picture smaller first"
     except Exception as error:  # whatever PyAV raises for a file that nobody has thought of
         print(f"decoder: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return NoPictureError, "it cannot be decoded", _WAY_OUT
+        yield NoPictureError, "it cannot be decoded", _WAY_OUT
 
 
 def confine(memory: int) -> None:

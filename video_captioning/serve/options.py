@@ -16,8 +16,6 @@ from video_captioning.errors import ConfigError
 from video_captioning.frames import Sampling
 from video_captioning.serve.refusals import RefusalError
 
-NOT_YET = {"segments": "one caption is made a clip: cut a long video into clips first"}
-
 
 class Given(TypedDict, total=False):
     """What was asked for. What was not is as the model's bundle says."""
@@ -40,6 +38,7 @@ class Given(TypedDict, total=False):
     top_p: Annotated[float, Gt(0), Le(1), Field(description="Draw from the likeliest with this share")]
     seed: Annotated[int, Ge(0), Le(2**63 - 1), Field(description="Of the draw")]
     alternatives: Annotated[int, Ge(1), Le(16), Field(description="Sentences, best first; at most the beam")]
+    segments: Annotated[bool, Field(description="A caption a scene, for long videos; answered as several clips are")]
     explain: Annotated[bool, Field(description="Each word's weights over the frames; true unless given")]
 
 
@@ -55,6 +54,7 @@ class Options:
     model: str
     sampling: Sampling
     decoding: Decoding
+    segments: bool
     explain: bool
 
 
@@ -68,8 +68,6 @@ def read(pairs: Iterable[tuple[str, str]], bundles: dict[str, Bundle]) -> Option
     for name, text in pairs:
         if name in texts:
             raise _invalid(f"{name[:50]} is given twice", "give it once")
-        if name in NOT_YET:
-            raise _invalid(f"there is no option {name} yet", NOT_YET[name])
         texts[name] = text
     try:
         given: dict[str, Any] = dict(_ADAPTER.validate_python(texts))
@@ -92,7 +90,10 @@ def _options(given: dict[str, Any], bundles: dict[str, Bundle]) -> Options:
         decoding = replace(bundle.decoding, **_of(Decoding, given))
     except ConfigError as error:
         raise _invalid(str(error), "see /docs for what it may be") from error
-    return Options(model, sampling, decoding, given.get("explain", True))
+    segments = given.get("segments", False)
+    if segments and sampling.keyframes:
+        raise _invalid("segments need every frame, not only key frames", "leave keyframes or segments out")
+    return Options(model, sampling, decoding, segments, given.get("explain", True))
 
 
 def _of(kind: type[Sampling | Decoding], given: dict[str, Any]) -> dict[str, Any]:

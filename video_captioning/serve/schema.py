@@ -55,7 +55,7 @@ class FailedClip(Failure):
 
 @dataclass(frozen=True)
 class BatchAnswer:
-    """Captions in the order of the files."""
+    """Captions in the order of the files, or of the segments of one."""
 
     id: str
     results: list[CaptionAnswer | FailedClip]
@@ -70,10 +70,12 @@ def answers(*statuses: int) -> dict[str, Any]:
 def captions(*, many: bool) -> dict[str, Any]:
     """Arguments of a route that takes clips."""
     said = answers(400, 408, 413, 415, 422, 429, 503)
-    said["responses"][200] = {"model": BatchAnswer if many else CaptionAnswer, "description": "What is to be seen"}
+    answer = BatchAnswer if many else CaptionAnswer | BatchAnswer
+    said["responses"][200] = {"model": answer, "description": "What is to be seen"}
+    options = {name: about for name, about in SCHEMA.items() if not many or name != "segments"}
     clip = {"type": "string", "format": "binary", "description": "Any file that FFmpeg reads"}
     clips = {"type": "array", "items": clip, "minItems": 1}
-    form = {"type": "object", "required": [FILE_FIELD], "properties": {FILE_FIELD: clips if many else clip, **SCHEMA}}
-    query = [{"name": name, "in": "query", "required": False, "schema": about} for name, about in SCHEMA.items()]
+    form = {"type": "object", "required": [FILE_FIELD], "properties": {FILE_FIELD: clips if many else clip, **options}}
+    query = [{"name": name, "in": "query", "required": False, "schema": about} for name, about in options.items()]
     body = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     return {**said, "openapi_extra": {"requestBody": body, "parameters": query}}

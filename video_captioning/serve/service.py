@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import aclosing, contextmanager
+from dataclasses import asdict, replace
 from time import perf_counter
 
 from video_captioning.captioner import Caption, Captioner
 from video_captioning.errors import MediaError
 from video_captioning.serve.batcher import Batcher
-from video_captioning.serve.decoders import Decoders, Job
+from video_captioning.serve.decoders import Decoded, Decoders, Job
 from video_captioning.serve.metrics import Metrics
 from video_captioning.serve.options import Options
 from video_captioning.serve.refusals import BusyError, of_media
@@ -71,8 +71,8 @@ class Service:
             if not self._clients[client]:
                 del self._clients[client]
 
-    async def caption(self, file: File, options: Options) -> Caption:
-        """One caption.
+    async def captions(self, file: File, options: Options) -> list[Caption]:
+        """The caption of a clip, or those of its segments.
 
         Raises:
             RefusalError: what is wrong with the file.
@@ -82,22 +82,35 @@ class Service:
         try:
             async with self._room:
                 self._observe(wait=perf_counter() - start)
-                caption = await self._caption(file, options)
+                return await self._captions(file, options)
         except MediaError as error:
             raise of_media(error, file.name) from error
         finally:
             self._clips -= 1
-        self._observe(encode=caption.timings.encode, generate=caption.timings.generate)
-        weighed = caption.words if options.explain else tuple(replace(word, weights=()) for word in caption.words)
-        return replace(caption, video=replace(caption.video, path=file.name), words=weighed)
 
-    async def _caption(self, file: File, options: Options) -> Caption:
-        captioner = self.captioners[options.model]
+    async def _captions(self, file: File, options: Options) -> list[Caption]:
+        resize = self.captioners[options.model].bundle.resize
         threads = self.settings.cores if self._clips == 1 else 1  # as Captioner does: a clip a core, or all for one
-        job = Job(file.path, options.sampling, captioner.bundle.resize, threads)
-        frames, seconds = await self._decoders.sample(job)
-        self._observe(decode=seconds)
-        return await self._batcher.caption(captioner, frames, seconds, options.decoding)
+        job = Job(file.path, options.sampling, resize, threads, options.segments)
+        tasks: list[asyncio.Task[Caption]] = []
+        try:
+            async with aclosing(self._decoders.decode(job)) as decoded:
+                async for each in decoded:
+                    tasks.append(asyncio.create_task(self._caption(each, file, options)))
+                    if len(tasks) >= self.settings.batch:  # the frames of no more than a batch are in memory
+                        await tasks[-self.settings.batch]
+            return [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _caption(self, decoded: Decoded, file: File, options: Options) -> Caption:
+        captioner = self.captioners[options.model]
+        caption = await self._batcher.caption(captioner, decoded.frames, decoded.seconds, options.decoding)
+        self._observe(**asdict(caption.timings))
+        weighed = caption.words if options.explain else tuple(replace(word, weights=()) for word in caption.words)
+        video = replace(caption.video, path=file.name)
+        return replace(caption, video=video, words=weighed, segment=decoded.segment)
 
     def _observe(self, **stages: float) -> None:
         for stage, seconds in stages.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from video_captioning.captioner import available_cores
 from video_captioning.media import Limits
+from video_captioning.parallel import available_cores
 
 
 @dataclass(frozen=True)

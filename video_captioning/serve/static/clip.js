@@ -19,7 +19,7 @@ export class Clip extends EventTarget {
   /** "waiting" | "uploading" | "reading" | "busy" | "done" | "failed" */
   state = "waiting";
   share = 0;
-  caption = null;
+  answer = null; // of the service: a caption, or { results } with one a scene
   problem = null;
   line = "Waiting";
   #stop = new AbortController();
@@ -42,7 +42,7 @@ export class Clip extends EventTarget {
   start(options) {
     this.#stop.abort();
     const stop = this.#stop = new AbortController();
-    this.caption = this.problem = null;
+    this.answer = this.problem = null;
     this.#show({ state: "waiting" });
     waiting.push(() => stop.signal.aborted ? Promise.resolve() : this.#ask(options, stop.signal));
     next();
@@ -57,7 +57,7 @@ export class Clip extends EventTarget {
   async #ask(options, signal) {
     const tell = news => { if (!signal.aborted) this.#show(news); };
     try {
-      this.caption = await caption(this.file, options, tell, signal);
+      this.answer = await caption(this.file, options, tell, signal);
       tell({ state: "done" });
     } catch (problem) {
       if (signal.aborted) return;
@@ -74,9 +74,14 @@ export class Clip extends EventTarget {
       uploading: () => `Uploading, ${Math.round(100 * this.share)}%`,
       reading: () => "Reading…",
       busy: () => `${asSentence(news.problem.message)} Trying again in ${news.wait} s (${news.attempt} of ${news.of})`,
-      done: () => this.caption.text || "The model has no word for it.",
+      done: () => said(this.answer),
       failed: () => `No caption. ${this.complaint}`,
     }[news.state]();
     this.dispatchEvent(new Event("change"));
   }
+}
+
+function said({ results: scenes, text }) {
+  if (scenes) return `${scenes.length} ${scenes.length === 1 ? "scene" : "scenes"}. ${scenes[0].text}`;
+  return text || "The model has no word for it.";
 }

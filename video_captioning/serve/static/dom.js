@@ -33,13 +33,14 @@ export function measure(progress, clip) {
   else progress.removeAttribute("value");
 }
 
-/** Arrow keys, Home and End move among a row of buttons, of which Tab reaches one. */
+/** Arrow keys, Home and End move among a row or column of buttons, of which Tab reaches one. */
 export function roving(row) {
   const reach = chosen => row.querySelectorAll("button").forEach(button => { button.tabIndex = button === chosen ? 0 : -1; });
   row.addEventListener("focusin", event => reach(event.target.closest("button")));
   row.addEventListener("keydown", event => {
     const buttons = [...row.querySelectorAll("button")], at = buttons.indexOf(document.activeElement);
-    const places = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: buttons.length - 1 };
+    const [back, on] = row.ariaOrientation === "vertical" ? ["ArrowUp", "ArrowDown"] : ["ArrowLeft", "ArrowRight"];
+    const places = { [back]: at - 1, [on]: at + 1, Home: 0, End: buttons.length - 1 };
     if (at < 0 || !(event.key in places)) return;
     event.preventDefault();
     buttons.at(places[event.key] % buttons.length).focus();

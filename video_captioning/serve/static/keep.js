@@ -1,9 +1,11 @@
 // A caption to take away.
 
-/** A caption as SubRip: over its segment, or the whole clip; a picture is given five seconds. */
-export function srt({ text, segment, video }) {
-  const [start, end] = segment ?? [0, video.duration ?? 5];
-  return `1\n${stamp(start)} --> ${stamp(end)}\n${text}\n`;
+/** Captions as SubRip: each over its segment, or the whole clip; a picture is given five seconds. */
+export function srt(captions) {
+  return captions.map(({ text, segment, video }, place) => {
+    const [start, end] = video.duration === null ? [0, 5] : segment ?? [0, video.duration];
+    return `${place + 1}\n${stamp(start)} --> ${stamp(end)}\n${text}\n`;
+  }).join("\n");
 }
 
 function stamp(seconds) {

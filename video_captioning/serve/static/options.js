@@ -31,12 +31,16 @@ export function fill(models) {
   show();
 }
 
-const given = () => [...form.elements].filter(({ name, value, disabled }) => name && value !== "" && !disabled && isSeen(name));
+const isSaid = ({ type, value, checked }) => (type === "checkbox" ? checked : value !== "");
+const given = () => [...form.elements].filter(field => field.name && isSaid(field) && !field.disabled && isSeen(field.name));
 const isSeen = name => !field(name).closest("p").hidden;
 
 function summary() {
   const changed = given().filter(({ id }) => id !== "model" || field("model").selectedIndex > 0);
-  const said = changed.map(({ id, value }) => `${form.querySelector(`label[for=${id}]`).textContent.toLowerCase()} ${value}`);
+  const said = changed.map(({ id, type, value }) => {
+    const label = form.querySelector(`label[for=${id}]`).textContent.toLowerCase();
+    return type === "checkbox" ? label : `${label} ${value}`;
+  });
   return said.join(", ") || "as the model has it";
 }
 

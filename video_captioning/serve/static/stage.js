@@ -2,7 +2,8 @@
 
 import { asSentence, byId, clock, make, measure, percent, score } from "./dom.js";
 import { save, srt } from "./keep.js";
-import { drawMoments, open } from "./pictures.js";
+import { drawMoments, inside, open } from "./pictures.js";
+import { list } from "./scenes.js";
 import { Timeline } from "./timeline.js";
 
 const UNKNOWN = "This browser cannot play this kind of file, so there are no pictures here. The service read it without trouble: its moments and their weights are below.";
@@ -10,16 +11,18 @@ const ANIMATION = "This browser shows the animation but cannot jump in it; its m
 
 export class Stage {
   #clip = null;
-  #drawn = null; // the caption on the page
-  #stop = new AbortController(); // of what is done for it
+  #drawn = null; // the answer on the page
+  #caption = null; // of it, the one that is looked at
+  #stop = new AbortController(); // of what is done for the answer
+  #leave = new AbortController(); // and for the caption
 
   /** `again(clip)` asks for another caption of a clip. */
   constructor(again) {
     byId("cancel").addEventListener("click", () => this.#clip.cancel());
     for (const id of ["retry", "again"]) byId(id).addEventListener("click", () => again(this.#clip));
-    byId("copy").addEventListener("click", () => copy(this.#drawn.text));
+    byId("copy").addEventListener("click", () => copy(this.#caption.text));
     byId("save-json").addEventListener("click", () => save(JSON.stringify(this.#drawn, null, 2), "application/json", this.#clip.name, "json"));
-    byId("save-srt").addEventListener("click", () => save(srt(this.#drawn), "application/x-subrip", this.#clip.name, "srt"));
+    byId("save-srt").addEventListener("click", () => save(srt(captionsOf(this.#drawn)), "application/x-subrip", this.#clip.name, "srt"));
     this.render = this.render.bind(this);
   }
 
@@ -46,39 +49,52 @@ export class Stage {
       byId("trace").textContent = problem.id ? `Request ${problem.id} · ${problem.code}` : "";
     }
     byId("result").hidden = byId("again").hidden = state !== "done";
-    this.#draw(clip.caption);
+    this.#draw(clip.answer);
   }
 
-  #draw(caption) {
-    if (caption === this.#drawn) return;
-    this.#drawn = caption;
+  #draw(answer) {
+    if (answer === this.#drawn) return;
+    this.#drawn = answer;
     this.#stop.abort();
-    this.#stop = new AbortController();
+    this.#leave.abort();
     byId("screen").replaceChildren();
-    if (!caption) return;
+    if (!answer) return;
+    const { signal } = this.#stop = new AbortController();
+    const opening = open(this.#clip.file);
+    signal.addEventListener("abort", async () => URL.revokeObjectURL((await opening).url));
+    const captions = captionsOf(answer);
+    list(answer.results, place => this.#look(captions[place], opening));
+    this.#look(captions[0], opening);
+  }
+
+  async #look(caption, opening) {
+    this.#caption = caption;
+    this.#leave.abort();
+    const { signal } = this.#leave = new AbortController();
     byId("sentence").textContent = `Caption: ${caption.text}`;
     drawSentences(caption);
     drawFacts(caption);
     drawTable(caption);
-    this.#watch(caption, this.#stop.signal);
-  }
-
-  async #watch(caption, signal) {
-    const { file } = this.#clip, silent = byId("cannot-play"); // words in the place of pictures
-    silent.hidden = true;
+    byId("cannot-play").hidden = true;
     const timeline = new Timeline(caption); // words and bars at once; pictures when the browser has opened the file
-    const opened = await open(file);
-    signal.addEventListener("abort", () => URL.revokeObjectURL(opened.url));
-    if (signal.aborted) return URL.revokeObjectURL(opened.url);
-    const { video, image } = opened, moments = Boolean(video || (image && caption.frames.length === 1));
-    silent.textContent = image ? ANIMATION : UNKNOWN;
-    silent.hidden = moments;
-    byId("strip").classList.toggle("bare", !moments);
-    byId("screen").hidden = !(video || image);
-    byId("screen").replaceChildren(video ?? image ?? "");
-    if (video) timeline.follow(video);
-    if (moments) await drawMoments(opened, caption.frames, timeline.canvases, signal);
+    const opened = await opening;
+    if (!signal.aborted) await watch(caption, opened, timeline, signal);
   }
+}
+
+const captionsOf = answer => answer.results ?? [answer];
+
+async function watch({ frames, segment }, opened, timeline, signal) {
+  const { video, image } = opened, moments = Boolean(video || (image && frames.length === 1));
+  const silent = byId("cannot-play"), screen = byId("screen"), shown = video ?? image; // words in the place of pictures
+  silent.textContent = image ? ANIMATION : UNKNOWN;
+  silent.hidden = moments;
+  byId("strip").classList.toggle("bare", !moments);
+  screen.hidden = !shown;
+  if (shown?.parentElement !== screen) screen.replaceChildren(shown ?? "");
+  if (video && segment) video.currentTime = inside(segment[0], video);
+  if (video) timeline.follow(video);
+  if (moments) await drawMoments(opened, frames, timeline.canvases, signal);
 }
 
 function drawSentences({ text, score: best, alternatives }) {
@@ -87,11 +103,12 @@ function drawSentences({ text, score: best, alternatives }) {
     make("span", {}, each.text), " ", make("span", { className: "score", title: "mean log-probability" }, score(each.score)))));
 }
 
-function drawFacts({ video, model, frames, timings, warnings }) {
+function drawFacts({ video, model, frames, segment, timings, warnings }) {
   const rate = video.fps ? `, ${Number(video.fps.toFixed(2))} frames a second` : "";
   const facts = {
     Picture: `${video.width} × ${video.height}, ${video.codec}${rate}`,
     Length: video.duration === null ? "a still picture" : clock(video.duration),
+    ...(segment && { Scene: segment.map(clock).join(" to ") }),
     "Looked at": `${frames.length} ${frames.length === 1 ? "frame" : "frames"}`,
     Model: `${model.name} ${model.version}`,
     Took: `${(timings.decode + timings.encode + timings.generate).toFixed(2)} s of work`,
