@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def export(
     force: bool = False,
     clips: Sequence[str | Path] = (),
     references: Mapping[Path, Sequence[str]] | None = None,
+    decoding: Decoding = Decoding(no_repeat_ngram=3),  # noqa: B008 (it is frozen)
 ) -> dict[str, Parity]:
     """Write the bundle of a checkpoint to the folder `out`, which must not exist.
 
@@ -73,6 +74,7 @@ def export(
         force: even where int8 changes too much.
         clips: files to compare on, beside clips of random shapes.
         references: captions of clips, by which int8 is scored where every clip has some.
+        decoding: how the bundle searches unless told otherwise, but for `max_tokens`.
 
     Returns:
         the measured parity, which the bundle also states: `float32`, and `int8` where asked for.
@@ -94,7 +96,7 @@ def export(
     with bundle.writing(out) as folder:
         graphs = write_graphs(folder, backbone, model)
         (folder / "tokenizer.model").write_bytes(description.tokenizer)
-        manifest = describe(backbone, description, graphs, name, licence, command)
+        manifest = describe(backbone, description, graphs, name, licence, command, decoding)
 
         def measure() -> Parity:
             bundle.write_manifest(folder, manifest)
@@ -125,7 +127,13 @@ def exact_backbone(description: checkpoint.Description) -> Backbone:
 
 
 def describe(
-    backbone: Backbone, description: checkpoint.Description, graphs: Graphs, name: str, licence: str, command: str
+    backbone: Backbone,
+    description: checkpoint.Description,
+    graphs: Graphs,
+    name: str,
+    licence: str,
+    command: str,
+    decoding: Decoding,
 ) -> dict[str, Any]:
     """`bundle.json` without what `bundle.write_manifest` adds."""
     resize = dict(backbone.resize)
@@ -137,7 +145,7 @@ def describe(
         "licence": licence,
         "preprocess": {"size": size, "resize": resize, "mean": backbone.mean, "std": backbone.std},
         "sampling": asdict(Sampling(**description.sampling)),
-        "decoding": asdict(Decoding(max_tokens=min(30, description.model["max_tokens"] - 2), no_repeat_ngram=3)),
+        "decoding": asdict(replace(decoding, max_tokens=min(30, description.model["max_tokens"] - 2))),
         "tokenizer": {"kind": "sentencepiece", "file": "tokenizer.model"},
         "graphs": graphs,
         "made_by": {
