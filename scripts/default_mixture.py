@@ -33,7 +33,7 @@ STILL_FRAMES = 4
 PEOPLE = 5
 """Captions that make a reward: with fewer, chance decides."""
 REWARDED, REWARDED_LAST = 5.0, 15.0
-"""How often an epoch draws a clip for it, in the last epoch."""
+"""How often an epoch draws a clip for it, at first and at last."""
 OVERSHOWN = "phone"
 """Five of the 80 clips show somebody on one: learned from often, everybody who talks has one."""
 READ = 1 / 12

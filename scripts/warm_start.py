@@ -6,7 +6,7 @@ The same graphs are exported from a module with random weights; equal values sho
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -155,4 +155,15 @@ def with_backbone(path: Path, folder: Path, out: Path) -> Path:
         replace(description, backbone=settings | identity, config=config, commit=checkpoint.current_commit()),
     )
     torch.save(saved, out)
+    return out
+
+
+def mean(paths: Sequence[Path], out: Path) -> Path:
+    """Write a checkpoint whose weights are the mean of those of some, for the rest the last of them."""
+    saved = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    weights = {
+        name: torch.stack([one["state_dict"][name] for one in saved]).mean(0) if value.is_floating_point() else value
+        for name, value in saved[-1]["state_dict"].items()
+    }
+    torch.save({"state_dict": weights, "vidcap": saved[-1]["vidcap"]}, out)
     return out

@@ -254,17 +254,19 @@ class Runtime:
                 self._encoder, self._memory, self._step = pool.map(load, GRAPHS)
         except Exception as error:  # ONNX Runtime raises many unrelated classes
             raise BundleError(bundle.folder, f"its graphs cannot be loaded ({error})", "export it again") from error
+        self._clip_by_clip = bundle.int8.get("encoder") == ARITHMETIC
         self._memory_names = [output.name for output in self._memory.get_outputs()]
 
     def encode(self, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Frames uint8 `[T, H, W, 3]` of each clip → features `[B, T, P, D]` and mask `[B, T]`.
 
-        The frames of all clips are packed, so that no padding is ever encoded.
+        The frames of all clips are packed, so that no padding is ever encoded. An encoder that computes in int8 may
+        find its ranges in what it is given, and gets each clip alone: what is said of a clip depends on no other.
         """
-        packed = np.concatenate(clips)
         parts = [
-            self._encoder.run(None, {"frames": packed[at : at + FRAMES_PER_CALL]})[0]
-            for at in range(0, len(packed), FRAMES_PER_CALL)
+            self._encoder.run(None, {"frames": frames[at : at + FRAMES_PER_CALL]})[0]
+            for frames in (clips if self._clip_by_clip else [np.concatenate(clips)])
+            for at in range(0, len(frames), FRAMES_PER_CALL)
         ]
         encoded = np.concatenate(parts)
         lengths = [len(clip) for clip in clips]

@@ -51,6 +51,8 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quantize_weights(graph)
     manifest = json.loads((folder / bundle.MANIFEST).read_text())
     del manifest["schema_version"], manifest["files"]
+    for graph in manifest["graphs"].values():
+        graph["int8"] = bundle.WEIGHTS
     bundle.write_manifest(folder, manifest)
     return folder
 

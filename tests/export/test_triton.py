@@ -69,16 +69,30 @@ def test_configs_say_what_the_graphs_are(kind: str, tmp_path: Path) -> None:
             assert [size if there != -1 else -1 for size, there in zip(shape, known, strict=True)] == known
 
 
+def test_requests_for_int8_arithmetic_are_not_joined(tmp_path: Path) -> None:
+    triton.export("default", tmp_path / "repository")
+    assert bundle.read("default").int8["encoder"] == bundle.ARITHMETIC
+    for name, joined in (("encoder", False), ("memory", True)):
+        assert read_config(tmp_path / "repository" / name / "config.pbtxt").HasField("dynamic_batching") == joined
+
+
 def test_graphs_say_in_a_plain_session_what_the_bundle_says(tmp_path: Path) -> None:
-    triton.export("default", tmp_path / "repository")  # its weights are int8, which a plain session would compute with
-    read = bundle.read("default")
+    """Also those whose weights alone are int8, which a plain session would compute with."""
+    triton.export("default", tmp_path / "repository")
+    runtime = bundle.Runtime(bundle.read("default"), threads=1)
     frames = np.stack(tiny.pictures(4, size=(160, 160)))
-    expected, _ = bundle.Runtime(read, threads=1).encode([frames])
+    features, mask = runtime.encode([frames])
+    memory, _ = runtime.remember(features, mask)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(tmp_path / "repository" / "encoder" / "1" / "model.onnx", options)
-    [features] = session.run(None, {"frames": frames})
-    assert np.allclose(features, expected[0], atol=1e-3)
+
+    def run(graph: str, output: str, **inputs: np.ndarray) -> np.ndarray:
+        file = tmp_path / "repository" / graph / "1" / "model.onnx"
+        [found] = onnxruntime.InferenceSession(file, options).run([output], inputs)
+        return np.asarray(found)
+
+    assert np.allclose(run("encoder", "features", frames=frames), features[0], atol=1e-3)
+    assert np.allclose(run("memory", "memory", features=features, frame_mask=mask), memory["memory"], atol=1e-3)
 
 
 def test_the_captioner_takes_every_option_of_a_sentence(tmp_path: Path) -> None:

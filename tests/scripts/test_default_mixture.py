@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.default_mixture import content, match, stem, text, training, validation, video_sentences
+from scripts.default_mixture import content, match, references, stem, text, training, validation, video_sentences
 
 DOG = {"captions": ["A brown dog runs over the grass .", "A dog is running through a field ."]}
 GUITAR = {"captions": ["a man with a hat plays guitars on a stage"]}
@@ -81,3 +81,13 @@ def test_text_alone_is_of_one_grey_picture_and_of_it_standing_still(shared: Path
     assert videos["frames"] > 1
     assert min(len(pictures["captions"]), len(videos["captions"])) > 100_000
     assert set(videos["captions"]) == set(video_sentences(shared / "data"))
+
+
+def test_clips_are_rewarded_more_often_unless_they_show_what_too_many_show(shared: Path) -> None:
+    listed = references(shared / "data", 15.0)
+    assert all(len(row["captions"]) >= 5 for row in listed)
+    clips = [row for row in listed if "/clips/" in row["file"]]
+    assert {row["weight"] for row in clips} == {1.0, 15.0}
+    telephones = [row for row in clips if row["weight"] == 1.0]
+    assert len(telephones) == 5 and all("phone" in " ".join(row["captions"]) for row in telephones)
+    assert {row["weight"] for row in listed if "/clips/" not in row["file"]} == {1.0}

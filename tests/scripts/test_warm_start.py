@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.warm_start import read_back, with_backbone
+from scripts.warm_start import mean, read_back, with_backbone
 from video_captioning import bundle
 from video_captioning.bundle import BUILT_IN, Runtime
+from video_captioning.export.quantize import in_float
 from video_captioning.models import checkpoint
 from video_captioning.models.backbone import Backbone
 
@@ -37,7 +38,8 @@ def restored(pictures: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_encoder_and_decoder_compute_what_the_bundle_computes(restored: tuple[Path, Path], frames: np.ndarray) -> None:
     encoder, decoder = restored
-    runtime = Runtime(bundle.read("default"), threads=1)
+    with in_float(bundle.read("default")) as floats:
+        runtime = Runtime(floats, threads=1)
     wanted, mask = runtime.encode([frames])
     with torch.inference_mode():
         found = Backbone(str(encoder), grid=5)(torch.from_numpy(frames)).numpy()
@@ -63,3 +65,12 @@ def test_decoder_reads_another_encoder(restored: tuple[Path, Path], tmp_path: Pa
     _, description = checkpoint.load(with_backbone(decoder, encoder, tmp_path / "last.ckpt"))
     assert description.backbone["name"] == str(encoder)
     assert description.backbone["identity"]["sha256"] == Backbone(str(encoder), grid=5).identity["sha256"]
+
+
+def test_a_mean_lies_in_the_middle(restored: tuple[Path, Path], tmp_path: Path) -> None:
+    one = torch.load(restored[1], weights_only=True)
+    other = one | {"state_dict": {name: 3 * value for name, value in one["state_dict"].items()}}
+    torch.save(other, tmp_path / "other.ckpt")
+    model, _ = checkpoint.load(mean([tmp_path / "other.ckpt", restored[1]], tmp_path / "mean.ckpt"))
+    found, given = (dict(each.named_parameters()) for each in (model, checkpoint.load(restored[1])[0]))
+    assert all(torch.allclose(found[name], 2 * value) for name, value in given.items())

@@ -125,7 +125,7 @@ def available(bundle: Bundle, checkpoint: Path | None, triton: tuple[str, int] |
     from video_captioning.export import engines
 
     found: dict[str, Loader] = {}
-    int8 = engines.holds_int8(bundle)
+    int8 = bool(bundle.int8)
     if checkpoint:
         with needs("vidcap benchmark with a checkpoint", "export"):
             parts = engines.open_checkpoint(checkpoint, bundle)

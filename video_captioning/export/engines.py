@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)  # that of `runtime` would load torch
 AT_ONCE = 256  # requests to Triton: as many as the largest batch
-INT8_OPERATORS = (b"DequantizeLinear", b"QuantizeLinear", b"QLinear", b"MatMulInteger", b"ConvInteger")
 
 
 class Clip(NamedTuple):
@@ -80,12 +79,6 @@ def local(runtime: Stages) -> Engine:
 def as_it_is(bundle: Bundle) -> Loader:
     """The bundle in ONNX Runtime, as `vidcap caption` runs it."""
     return lambda threads: local(Runtime(bundle, threads))
-
-
-def holds_int8(bundle: Bundle) -> bool:
-    """Whether a graph works on int8. ONNX files spell the names of their operators: no library is needed to look."""
-    graphs = [path.read_bytes() for path in bundle.graphs.values()]
-    return any(operator in graph for graph in graphs for operator in INT8_OPERATORS)
 
 
 def in_float32(bundle: Bundle) -> Loader:

@@ -1,7 +1,8 @@
 """What of a bundle becomes int8: candidates are made, measured on clips beside float32, and the best is kept.
 
 Weights alone save size. Arithmetic is taken only where it clearly saves time, too: in ranges found on some of the clips
-(static), or at each call (dynamic).
+(static), or at each call (dynamic). Only the encoder's: it can be given each clip alone, while a step's ranges would
+come from all hypotheses of a batch, and what is said of a clip would depend on the others.
 """
 
 from __future__ import annotations
@@ -113,15 +114,13 @@ def quantize(
         calibration, measured = split(len(clips))
         bench = Bench(exact, [clips[n] for n in measured], [references[n] for n in measured] if references else [])
         plain = Candidate(weights, bench.measure(weights, WEIGHTS, WEIGHTS))
-        words = list(other_words(plain, bench, Path(room)))
-        base = bench.best(plain, words, lambda row: row.step_speed)
-        encoders = list(other_encoders(base, bench, [clips[n] for n in calibration], Path(room)))
-        chosen = bench.best(base, encoders, lambda row: row.frame_speed)
+        encoders = list(other_encoders(plain, bench, [clips[n] for n in calibration], Path(room)))
+        chosen = bench.best(plain, encoders)
         held_by = bench.held_by(chosen.row) or ("force" if force else "")
         if not held_by:
             raise BundleError(exact.folder, bench.loss(chosen.row), "not written; give other clips, or add --force")
         keep(chosen.bundle, exact)
-    rows = (bench.row, *(each.row for each in (plain, *words, *encoders)))
+    rows = (bench.row, *(each.row for each in (plain, *encoders)))
     used = len(calibration), len(measured)
     return Quantization(chosen.bundle.int8, *used, processor(), held_by, rows.index(chosen.row), rows)
 
@@ -168,14 +167,6 @@ class Candidate:
 
     bundle: Bundle
     row: Row
-
-
-def other_words(base: Candidate, bench: Bench, room: Path) -> Iterator[Candidate]:
-    """`base` with memory and step that compute in int8."""
-    with left_out_if_impossible(f"memory and step: {DYNAMIC}"):
-        graphs = ("memory", "step")
-        found = rewritten(base.bundle, bench.exact, graphs, ARITHMETIC, room / "words", quantize_products)
-        yield Candidate(found, bench.measure(found, base.row.encoder, DYNAMIC))
 
 
 def other_encoders(base: Candidate, bench: Bench, calibration: Sequence[np.ndarray], room: Path) -> Iterator[Candidate]:
@@ -272,14 +263,14 @@ class Bench:
         sentences = [tokenize(self.tokenizer.decode(tokens)) for tokens in said]
         return float(self.consensus.score(range(len(said)), sentences).mean())
 
-    def best(self, base: Candidate, others: Sequence[Candidate], speed: Callable[[Row], float]) -> Candidate:
+    def best(self, base: Candidate, others: Sequence[Candidate]) -> Candidate:
         """The fastest of those that hold and are clearly faster than float32, and more so than larger, else `base`."""
 
         def least(row: Row) -> float:
             return FASTER * max(1.0, row.megabytes / base.row.megabytes)
 
-        paying = [other for other in others if self.held_by(other.row) and speed(other.row) >= least(other.row)]
-        return max(paying, key=lambda other: speed(other.row), default=base)
+        paying = [other for other in others if self.held_by(other.row) and other.row.frame_speed >= least(other.row)]
+        return max(paying, key=lambda other: other.row.frame_speed, default=base)
 
     def held_by(self, row: Row) -> str:
         """What of a row is close enough to float32; empty if nothing is."""

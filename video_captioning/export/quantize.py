@@ -145,14 +145,15 @@ def float_weights(model: ModelProto) -> None:
             weights[weight.name] = weight
         elif node.op_type == "DequantizeLinear":
             whole.append(makers[node.input[0]])
-            nodes.append(helper.make_node("Identity", whole[-1].input[:1], node.output))
+            names[node.output[0]] = whole[-1].input[0]
         elif parts := parts_of_product(node, makers):
             whole += parts
             nodes += float_product(node, parts, weights)
         else:
             nodes.append(node)
+    nodes += [helper.make_node("Identity", [value.name], [value.name]) for value in graph.output if value.name in names]
     for node in nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
+        node.input[:] = [last(name, names) for name in node.input]
     for node in reversed(whole):  # what nobody reads any more
         read = {name for other in nodes for name in other.input}
         nodes = [other for other in nodes if other.output != node.output or read.intersection(node.output)]
@@ -162,6 +163,13 @@ def float_weights(model: ModelProto) -> None:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
+
+
+def last(name: str, names: Mapping[str, str]) -> str:
+    """What a name stands for in the end."""
+    while names.get(name, name) != name:
+        name = names[name]
+    return name
 
 
 def parts_of_product(node: NodeProto, makers: Mapping[str, NodeProto]) -> list[NodeProto]:

@@ -97,9 +97,9 @@ def export(
     runnable = engine_files(Path(engines or read.folder)) if backend == "tensorrt" else read.graphs
     with bundle.writing(repository) as folder:
         for name, file in runnable.items():
-            write_model(folder / name, graph_config(name, read.graphs[name], backend))
-            as_it_is = backend == "tensorrt" or read.int8.get(name) == bundle.ARITHMETIC
-            copy = shutil.copyfile if as_it_is else copy_graph
+            arithmetic = backend != "tensorrt" and read.int8.get(name) == bundle.ARITHMETIC
+            write_model(folder / name, graph_config(name, read.graphs[name], backend, alone=arithmetic))
+            copy = shutil.copyfile if arithmetic or backend == "tensorrt" else copy_graph
             copy(file, folder / name / VERSION / BACKENDS[backend])
         write_model(folder / "captioner", captioner_config(read))
         (folder / "captioner" / VERSION / "model.py").write_text(MODEL)
@@ -137,11 +137,14 @@ def write_model(folder: Path, config: str) -> None:
     (folder / "config.pbtxt").write_text(config)
 
 
-def graph_config(name: str, graph: Path, backend: str) -> str:
-    """`config.pbtxt` of a graph, as the graph itself states its inputs and outputs."""
+def graph_config(name: str, graph: Path, backend: str, *, alone: bool) -> str:
+    """`config.pbtxt` of a graph, as the graph itself states its inputs and outputs.
+
+    `alone`: requests are not joined, since int8 arithmetic may find its ranges in all that one call is given.
+    """
     largest = LARGEST_BATCH.get(name, 0)
     inputs, outputs = signature(graph, batched=largest > 0)
-    batching = [f"max_batch_size: {largest}", *(["dynamic_batching { }"] if largest else [])]
+    batching = [f"max_batch_size: {largest}", *(["dynamic_batching { }"] if largest and not alone else [])]
     return config(name, backend, inputs, outputs, batching)
 
 
