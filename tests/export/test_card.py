@@ -64,7 +64,7 @@ def test_parity_and_scores_are_tables(default: Bundle) -> None:
     assert "| float32 | 3 | 0.0001234 |  |\n| int8 | 3 |  | 2 |\n" in text
     assert "|  | CIDEr-D | items |  |\n" in text
     assert "| Flickr8k dev | 0.46 | 1000 |  |\n| loss |  |  | 1.5 |\n" in text
-    bare = model_card(replace(default, parity={}, scores={}), "me/default")
+    bare = model_card(replace(default, parity={}, scores={}, quantization={}), "me/default")
     assert "## Scores\nNone are stated.\n" in bare and "None is stated.\n\n## Made by" in bare
 
 
