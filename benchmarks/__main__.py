@@ -101,7 +101,7 @@ def metrics(captions: Path, repeat: int, out: Path | None) -> None:
     show_default=True,
     help="Of the backbone.",
 )
-@click.option("--clips", type=click.IntRange(min=1), default=16, show_default=True, help="How many of the listing.")
+@click.option("--clips", type=click.IntRange(min=1), default=8, show_default=True, help="How many of the listing.")
 @threads
 @repeat
 @json

@@ -140,7 +140,9 @@ def seek_all(tried: Tried) -> None:
             assert stream.time_base is not None and stream.duration is not None
             for moment in np.linspace(0, stream.duration, FRAMES, endpoint=False).astype(int).tolist():
                 container.seek(moment, stream=stream)
-                frame = next(frame for frame in container.decode(stream) if (frame.pts or 0) >= moment)
+                frame = next((frame for frame in container.decode(stream) if (frame.pts or 0) >= moment), None)
+                if frame is None:  # some clips end before they say
+                    continue
                 side = tried.resize.size
                 pixels = frame.to_ndarray(format="rgb24", width=side, height=side)
                 tried.plain(torch.from_numpy(pixels[None]))
