@@ -46,6 +46,8 @@ PICTURES, FEATURES = WORK / "distillation" / "pictures.bin", WORK / "distillatio
 FURTHER = 1500
 """Steps of further distillation."""
 COMMAND = "python -m scripts.make_default_bundle"
+SEARCH = Decoding(beam=3, no_repeat_ngram=3, consensus=0.5)
+"""Chosen on Flickr8k dev and the validation clips."""
 
 
 def prepare(data: Path, teacher: Path, config: Distillation) -> None:
@@ -192,7 +194,7 @@ def main(data: Path, teacher: Path, part: str | None) -> None:
         int8=True,
         clips=list(references),
         references=references,
-        decoding=Decoding(beam=4, no_repeat_ngram=3, consensus=0.5),  # chosen on dev and the validation clips
+        decoding=SEARCH,
     )
     shutil.rmtree(BUNDLE, ignore_errors=True)
     made.replace(BUNDLE)

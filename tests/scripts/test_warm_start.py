@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from scripts.make_default_bundle import SEARCH
 from scripts.warm_start import mean, read_back, with_backbone
 from video_captioning import bundle
 from video_captioning.bundle import BUILT_IN, Runtime
@@ -65,6 +67,11 @@ def test_decoder_reads_another_encoder(restored: tuple[Path, Path], tmp_path: Pa
     _, description = checkpoint.load(with_backbone(decoder, encoder, tmp_path / "last.ckpt"))
     assert description.backbone["name"] == str(encoder)
     assert description.backbone["identity"]["sha256"] == Backbone(str(encoder), grid=5).identity["sha256"]
+
+
+def test_the_command_makes_a_model_that_searches_as_the_embedded_one() -> None:
+    stated = bundle.read("default").decoding
+    assert stated == replace(SEARCH, max_tokens=stated.max_tokens)
 
 
 def test_a_mean_lies_in_the_middle(restored: tuple[Path, Path], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_nothing_is_mixed_unless_asked_for_or_where_the_other_clip_has_ended() -
     features = torch.randn(3, 4, 1, 8)
     mask = torch.tensor([[True] * 4, [True, True, False, False], [True] * 4])
     assert torch.equal(mixed(features, mask, 0.0), features)
+    assert torch.equal(mixed(features[:1], mask[:1], 0.9), features[:1]), "there is no other clip"
     made = mixed(features, mask, 0.9)
     assert torch.allclose(made[2, 2:], features[2, 2:], atol=1e-6), "the clip before it is two frames long"
     assert not torch.allclose(made[2, :2], features[2, :2], atol=1e-3)

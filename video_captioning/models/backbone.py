@@ -206,8 +206,11 @@ class Backbone(nn.Module):
 def folded(model: PreTrainedModel, side: int) -> PreTrainedModel:
     """The model with each batch normalisation folded into the convolution registered before it.
 
-    The model itself where that is not the convolution whose output it takes, by what they say of noise.
+    The model itself where there is none, or where that is not the convolution whose output it takes, by what they say
+    of noise.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return model
     other = copy.deepcopy(model)
     for module in other.modules():
         for (first, conv), (second, norm) in pairwise(list(module.named_children())):

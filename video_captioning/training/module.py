@@ -137,12 +137,12 @@ class CaptioningModule(lightning.LightningModule):
 
 
 def mixed(features: Tensor, frame_mask: Tensor, most: float) -> Tensor:
-    """Features `[B, T, P, D]` with a share, drawn up to `most`, of the next clip's where that has frames.
+    """Features `[B, T, P, D]` with a share, drawn up to `most`, of the clip before in the batch where that has frames.
 
     What differs from the batch's mean is mixed as a rotation, cos and sin of one angle: a mean would be shorter, and
-    tell that it is one.
+    tell that it is one. A clip that is alone in its batch stays as it is.
     """
-    if not most:
+    if not most or len(features) == 1:
         return features
     share = most * torch.rand(len(features), 1, 1, 1, device=features.device) * frame_mask.roll(1, 0)[..., None, None]
     mean = features[frame_mask].mean(0)
