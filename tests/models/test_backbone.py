@@ -15,7 +15,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from tests import tiny
 from video_captioning.errors import ConfigError
 from video_captioning.frames import Resize
-from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel, folded
+from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel, LiteMap, folded
+from video_captioning.models.efficientnet_lite import VARIANTS, EfficientNetLite
+from video_captioning.models.lite_encoder import LiteEncoder, LiteEncoderConfig
 
 SMALL = tiny.VIT
 TEXT = {
@@ -41,6 +43,10 @@ SIDES = {"compact": 2}  # patches a side; elsewhere 4
 PICTURES = torch.randint(
     0, 256, (3, tiny.SIDE, tiny.SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
+
+
+def lite_encoder() -> LiteEncoder:
+    return LiteEncoder(LiteEncoderConfig(hidden_size=32))
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +209,11 @@ class NormFirst(hf.PreTrainedModel):  # type: ignore[misc]
         return BaseModelOutput(last_hidden_state=self.conv(self.norm(pixel_values)))
 
 
-@pytest.mark.parametrize(("make", "layers_left"), [(MAKE["resnet"], 0), (NormFirst, 1)])
+def lite() -> LiteMap:
+    return LiteMap(EfficientNetLite(VARIANTS["efficientnet-lite0"]))
+
+
+@pytest.mark.parametrize(("make", "layers_left"), [(MAKE["resnet"], 0), (lite, 0), (lite_encoder, 0), (NormFirst, 1)])
 def test_normalisation_is_folded_where_that_changes_nothing(make: Any, layers_left: int) -> None:
     torch.manual_seed(0)
     model = make().eval()
@@ -272,7 +282,7 @@ def test_options_out_of_range_are_named() -> None:
 
 
 @pytest.mark.slow
-def test_no_torchvision_and_no_timm_and_a_bad_name_offline(saved: Path) -> None:
+def test_no_torchvision_and_no_timm_and_a_bad_name_offline(saved: Path, tmp_path: Path) -> None:
     code = """
 import sys
 from video_captioning.errors import ConfigError
@@ -286,7 +296,8 @@ for name in ("nobody/no-such-model", "no such name", "/no/such/folder", ""):
     except ConfigError as error:
         print(error)
 """
-    folders = [str(saved / name) for name in ("vit", "clip", "resnet")]
+    lite = tiny.save_backbone(tmp_path / "lite", lite_encoder())
+    folders = [str(lite), *(str(saved / name) for name in ("vit", "clip", "resnet"))]
     done = subprocess.run(
         [sys.executable, "-c", code, *folders],
         cwd=Path(__file__).parents[2],

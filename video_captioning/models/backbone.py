@@ -1,4 +1,7 @@
-"""Any Hugging Face vision model, frozen, as `frames uint8 → features`; our own compact encoder is one of them."""
+"""Any Hugging Face vision model, or an EfficientNet-Lite, frozen, as `frames uint8 → features`.
+
+Our own encoders are of Hugging Face's form.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from transformers.utils.hub import cached_file
 
 from video_captioning.errors import ConfigError
 from video_captioning.models.compact import CompactEncoder
+from video_captioning.models.efficientnet_lite import NAME, VARIANTS, EfficientNetLite, pretrained
+from video_captioning.models.lite_encoder import LiteEncoder  # noqa: F401 (so that AutoModel knows it)
 
 Positions = Literal["class", "patches", "both"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -85,6 +90,18 @@ AutoConfig.register(CompactConfig.model_type, CompactConfig)
 AutoModel.register(CompactConfig, CompactModel)
 
 
+class LiteMap(nn.Module):
+    """An EfficientNet-Lite that is called as Hugging Face's models are; its last hidden state is a map."""
+
+    def __init__(self, network: EfficientNetLite) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
+        """Pixels `[N, 3, S, S]` → `[N, 1280, ⌈S/32⌉, ⌈S/32⌉]`."""
+        return BaseModelOutput(last_hidden_state=self.network(pixel_values))
+
+
 class Backbone(nn.Module):
     """A frozen vision model and the picture it wants.
 
@@ -108,7 +125,7 @@ class Backbone(nn.Module):
         layers: Sequence[int] = (),
         precision: Precision = "float32",
     ) -> None:
-        """Load by hub name or local folder.
+        """Load by hub name, local folder, or the name of an EfficientNet-Lite.
 
         Args:
             positions: the class token, patches pooled to `grid` x `grid`, or both (the class token first).
@@ -117,7 +134,7 @@ class Backbone(nn.Module):
             precision: of the model's weights and arithmetic; what is exported is float32 whatever it was.
 
         Raises:
-            ConfigError: the name is neither a folder nor a model of the hub, not a vision model, or without the layers.
+            ConfigError: the name is not one of these, not a vision model, or without the layers.
         """
         super().__init__()
         if positions not in get_args(Positions):
@@ -136,7 +153,7 @@ class Backbone(nn.Module):
         self.check_layers(torch.zeros(1, 3, side, side))
         self.identity = {
             "name": Path(name).name if Path(name).is_dir() else name,
-            "revision": revision or getattr(model.config, "_commit_hash", None),
+            "revision": revision or getattr(getattr(model, "config", None), "_commit_hash", None),
             "sha256": weights_hash(self.model),
             "positions": positions,
             "grid": grid,
@@ -145,7 +162,8 @@ class Backbone(nn.Module):
             self.identity["layers"] = self.layers
         if precision != "float32":
             self.identity["precision"] = precision
-            self.model = folded(self.model, side).to(self.precision, memory_format=torch.channels_last)  # what is fast
+            self.model = folded(self.model, side).to(self.precision)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
         self.mean, self.std, factor = normalisation_of(settings)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         self.register_buffer("scale", factor / std)
@@ -203,7 +221,7 @@ class Backbone(nn.Module):
 
 
 @torch.no_grad()
-def folded(model: PreTrainedModel, side: int) -> PreTrainedModel:
+def folded(model: nn.Module, side: int) -> nn.Module:
     """The model with each batch normalisation folded into the convolution registered before it.
 
     The model itself where there is none, or where that is not the convolution whose output it takes, by what they say
@@ -222,8 +240,10 @@ def folded(model: PreTrainedModel, side: int) -> PreTrainedModel:
     return other if torch.allclose(made, was, rtol=1e-3, atol=1e-3 * float(was.abs().max())) else model
 
 
-def load(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
+def load(name: str, revision: str | None) -> tuple[nn.Module, dict[str, Any]]:
     """A vision model (of a model of pictures and words, the vision part) and its preprocessor's settings."""
+    if name in VARIANTS or (name.startswith(NAME) and not Path(name).exists()):
+        return load_lite(name, revision)
     logging.set_verbosity_error()  # its report on weights that are not used
     logging.disable_progress_bar()
     try:
@@ -235,7 +255,7 @@ def load(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, An
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
             f"backbone '{name}' cannot be loaded ({reason}); give a model of the hub or a folder with config.json, "
-            "model.safetensors and preprocessor_config.json"
+            f"model.safetensors and preprocessor_config.json, or one of {', '.join(VARIANTS)}"
         ) from error
     model = getattr(model, "vision_model", model)
     if model.main_input_name != "pixel_values":
@@ -243,6 +263,19 @@ def load(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, An
     if absent := sorted(key for key in report["missing_keys"] if "pooler." not in key):
         raise ConfigError(f"backbone '{name}' lacks weights, such as {absent[0]}; give a complete model")
     return model, settings
+
+
+def load_lite(name: str, revision: str | None) -> tuple[nn.Module, dict[str, Any]]:
+    """An EfficientNet-Lite with the weights of its package, and what a preprocessor's settings would be.
+
+    Pictures are squashed into a square, not cropped: a caption is of the whole picture, and of a wide one a crop would
+    leave out almost half.
+    """
+    if revision is not None:
+        raise ConfigError(f"backbone.revision is for models of the hub, and '{name}' is not one; leave it null")
+    network = pretrained(name)
+    picture = {"size": VARIANTS[name].size, "resample": 3}  # bicubic
+    return LiteMap(network), picture | {"image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
 
 
 def resize_of(settings: dict[str, Any]) -> dict[str, Any]:
