@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from video_captioning.captioner import Caption, Captioner
+from tests.serve.running import PATIENCE
+from video_captioning.captioner import Alternative, Caption, Captioner
 
+expect.set_options(timeout=1000 * PATIENCE)
+
+Visit = Callable[..., Page]
+DEMO = Path(__file__).parents[2] / "examples" / "demo.mp4"
+LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA, text
 MINUS = "\N{MINUS SIGN}"  # how the page writes negative numbers
 
 
@@ -36,14 +42,24 @@ def locally(model: Captioner, clip: Path, **options: Any) -> Caption:
     return model(clip, decoding=replace(model.bundle.decoding, **{"alternatives": beam, **options}))
 
 
-def shown_sentences(page: Page) -> list[tuple[str, float]]:
+def shown_sentences(page: Page) -> list[tuple[str, str]]:
+    """Each sentence and what stands beside it."""
     texts = page.locator("#sentences li span:first-child").all_text_contents()
-    scores = page.locator("#sentences .score").all_text_contents()
-    return [(text, float(score.replace(MINUS, "-"))) for text, score in zip(texts, scores, strict=True)]
+    return list(zip(texts, page.locator("#sentences .score").all_text_contents(), strict=True))
 
 
-def sentences(caption: Caption) -> list[tuple[str, Any]]:
-    return [(each.text, pytest.approx(each.score, abs=0.01)) for each in (caption, *caption.alternatives)]
+def sentences(caption: Caption) -> list[tuple[str, str]]:
+    """What they should be: confidences, or scores where the model has none."""
+    return [(each.text, beside(each)) for each in (caption, *caption.alternatives)]
+
+
+def beside(said: Caption | Alternative) -> str:
+    return f"{said.score:.2f}".replace("-", MINUS) if said.confidence is None else whole(said.confidence)
+
+
+def whole(share: float) -> str:
+    """A share as a percentage, as JavaScript rounds it."""
+    return f"{int(100 * share + 0.5)}%"
 
 
 def strongest(weights: tuple[float, ...]) -> int:

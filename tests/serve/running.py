@@ -93,3 +93,9 @@ def said(response: requests.Response) -> dict[str, str]:
     assert "Traceback" not in response.text
     assert str(Path(__file__).parents[2]) not in response.text
     return error
+
+
+def metric(text: str, name: str) -> float:
+    """The value of a metric, which is there once."""
+    [value] = [row.split()[-1] for row in text.splitlines() if row.startswith(f"{name} ")]
+    return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,29 +11,11 @@ import pytest
 
 from tests import tiny
 from tests.conftest import MakeClip
-from tests.serve.running import Client, running, said
+from tests.serve.comparing import comparable, local, rounded
+from tests.serve.running import Client, metric, running, said
 from video_captioning.captioner import Captioner
 from video_captioning.decoding import Decoding
 from video_captioning.frames import Sampling
-
-
-def comparable(caption: dict[str, Any]) -> dict[str, Any]:
-    """All of a caption but for what depends on where and when it was made."""
-    video = {**caption["video"], "path": Path(caption["video"]["path"]).name}
-    return json.loads(json.dumps({**caption, "video": video, "timings": None, "id": None}))
-
-
-def rounded(value: Any) -> Any:
-    """Numbers without their last digits: in another batch matrices have other shapes, and sums another order."""
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [rounded(each) for each in value]
-    return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
-
-
-def local(captioner: Captioner, path: Path, **options: Any) -> dict[str, Any]:
-    return rounded(comparable(captioner(path, **options).to_dict()))
 
 
 def test_a_caption_is_the_local_one(client: Client, captioner: Captioner, media: list[Path]) -> None:
@@ -57,13 +38,8 @@ def test_captions_of_a_crowd_are_the_local_ones(client: Client, captioner: Capti
     for each, caption in zip(asked, found, strict=True):
         assert comparable(caption) == wanted[each]
     sizes = client.get("/metrics").text
-    assert float(line(sizes, "vidcap_batch_clips_sum")) > float(line(sizes, "vidcap_batch_clips_count")), "in batches"
+    assert metric(sizes, "vidcap_batch_clips_sum") > metric(sizes, "vidcap_batch_clips_count"), "in batches"
     assert client.files == []
-
-
-def line(text: str, name: str) -> str:
-    """The value of a metric."""
-    return next(row.split()[-1] for row in text.splitlines() if row.startswith(f"{name} "))
 
 
 def test_options(client: Client, captioner: Captioner, media: list[Path]) -> None:
@@ -199,11 +175,11 @@ def test_state(client: Client, media: list[Path]) -> None:
     client.post(media[0])
     client.get("/none")
     metrics = client.get("/metrics").text
-    assert float(line(metrics, 'vidcap_requests_total{route="/v1/captions",status="200"}')) >= 1
-    assert float(line(metrics, 'vidcap_requests_total{route="none",status="404"}')) >= 1
+    assert metric(metrics, 'vidcap_requests_total{route="/v1/captions",status="200"}') >= 1
+    assert metric(metrics, 'vidcap_requests_total{route="none",status="404"}') >= 1
     for stage in ("upload", "wait", "decode", "encode", "generate", "request"):
-        assert float(line(metrics, f'vidcap_stage_seconds_count{{stage="{stage}"}}')) >= 1
-    assert line(metrics, "vidcap_queue_clips") == "0.0"
+        assert metric(metrics, f'vidcap_stage_seconds_count{{stage="{stage}"}}') >= 1
+    assert metric(metrics, "vidcap_queue_clips") == 0
 
 
 def test_pages_need_no_other_host(client: Client) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests import tiny
 from tests.conftest import MakeClip
 from tests.serve.browsing import (
     CONTRASTS,
+    DEMO,
+    LEAST_CONTRAST,
+    Visit,
     check_accessibility,
     locally,
     seen,
@@ -34,18 +34,12 @@ from video_captioning.captioner import Captioner
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DEMO = Path(__file__).parents[2] / "examples" / "demo.mp4"
 KEY = "a key of more than sixteen characters"
-PATIENCE = 60_000  # milliseconds; far more than anything here takes
 UNFINISHED = (
     "POST /v1/captions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 10000\r\n"
     "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
 )
 NO_MEDIA = "Holds nothing that FFmpeg knows as video or picture."
-LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA, text
-
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -64,54 +58,6 @@ def strict_service(model: Captioner) -> Iterator[Client]:
     """One request at a time, and only with a key."""
     with running([model], [KEY], requests=1) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def troubles() -> list[str]:
-    """What the browser complains of; a test that brings some on takes them out."""
-    return []
-
-
-Visit = Callable[..., Page]
-
-
-@pytest.fixture
-def visit(browser: Browser, service: Client, troubles: list[str]) -> Iterator[Visit]:
-    """Open the page in a browser of its own. No complaint on its console, and no request to anywhere else."""
-    with ExitStack() as stack:
-
-        def opened(client: Client = service, **context: Any) -> Page:
-            options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **context}
-            own = browser.new_context(**options)
-            stack.callback(own.close)
-            page = own.new_page()
-            page.set_default_timeout(PATIENCE)
-            page.on("console", lambda message: troubles.append(message.text))
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            home = (f"{client.address}/", f"blob:{client.address}/")
-            page.on("request", lambda asked: asked.url.startswith(home) or troubles.append(asked.url))
-            page.goto(client.address)
-            return page
-
-        yield opened
-    assert troubles == []
-
-
-@pytest.fixture
-def page(visit: Visit) -> Page:
-    page = visit()
-    expect(page.locator("#model option")).to_have_count(1)
-    return page
 
 
 @pytest.fixture
@@ -288,8 +234,8 @@ def test_scenes(page: Page, model: Captioner, film: Path) -> None:
     decoding = replace(model.bundle.decoding, alternatives=model.bundle.decoding.beam)
     first, second, third = model.segments(film, decoding=decoding)
     page.locator("#options summary").click()
-    page.get_by_label("One caption a scene").check()
-    expect(page.locator("#options-said")).to_have_text("one caption a scene")
+    page.get_by_label("One caption per scene").check()
+    expect(page.locator("#options-said")).to_have_text("one caption per scene")
     upload(page, film)
     wait_for_pictures(page)
     expect(page.locator("#scene-count")).to_have_text("3 scenes")
@@ -328,7 +274,7 @@ def test_scenes(page: Page, model: Captioner, film: Path) -> None:
         [8, 12],
     ]
 
-    page.get_by_label("One caption a scene").uncheck()
+    page.get_by_label("One caption per scene").uncheck()
     page.get_by_role("button", name="Caption again").click()
     expect(page.locator("#words")).to_have_text(locally(model, film).text)
     expect(page.locator("#by-scene")).to_be_hidden()
@@ -423,7 +369,7 @@ def test_the_theme_is_kept(page: Page) -> None:
     assert page.evaluate(background) == dark
 
 
-def test_tab_goes_from_top_to_bottom(page: Page) -> None:
+def test_tab_goes_from_top_to_bottom(page: Page, model: Captioner) -> None:
     upload(page, DEMO)
     wait_for_pictures(page)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
@@ -441,5 +387,6 @@ def test_tab_goes_from_top_to_bottom(page: Page) -> None:
         if stop not in stops[-1:]:  # the controls of a player are many, and the browser's
             stops.append(stop)
     top = ["Skip to the clips", "API", "theme", "files", "options", "again"]
-    rest = ["words", "screen", "strip", "copy", "save-json", "save-srt", "Every word at every moment"]
-    assert stops == top + rest
+    said = ["words", "tags"] if locally(model, DEMO).tags else ["words"]
+    rest = ["screen", "strip", "copy", "save-json", "save-srt", "by-word"]
+    assert stops == top + said + rest

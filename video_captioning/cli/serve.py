@@ -44,7 +44,7 @@ from video_captioning.cli.output import complain
     "--api-keys",
     type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
-    help="A key a line; without it VIDCAP_API_KEYS, divided by commas.",
+    help="One key per line; without it VIDCAP_API_KEYS, separated by commas.",
 )
 def serve(
     host: str,

@@ -45,7 +45,7 @@ def make(service: Service, keys: Keys) -> FastAPI:
 
     app = FastAPIOffline(
         title="vidcap",
-        description="Short videos in, true English sentences out.",
+        description="Short videos in, English sentences out.",
         version=__version__,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would trust the request's Host
@@ -73,7 +73,7 @@ def _add_captions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/captions", **schema.captions(many=False))
     async def caption(request: Request) -> Response:
-        """One sentence about one clip, or with `segments` about each of its scenes."""
+        """One sentence and tags for one clip, or with `segments` for each of its scenes."""
         async with accepted(request, 1) as ([file], given):
             work = service.captions(file, given)
             made = await while_there(request, service.settings.work_seconds, work)
@@ -85,7 +85,7 @@ def _add_captions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/captions:batch", **schema.captions(many=True))
     async def captions(request: Request) -> Response:
-        """One sentence about each of several clips, in their order, or what is wrong with it."""
+        """One sentence and tags for each of several clips, in their order, or what is wrong with it."""
 
         async def one(number: int, file: File, given: options.Options) -> dict[str, Any]:
             name = f"{request_id.get()}-{number}"
@@ -172,6 +172,8 @@ def _described(bundle: Bundle) -> dict[str, Any]:
         "sha256": bundle.sha256,
         "sampling": asdict(bundle.sampling),
         "decoding": asdict(bundle.decoding),
+        "confidence": bundle.confidence is not None,
+        "tags": bundle.concepts is not None,
         "scores": bundle.scores,
     }
 

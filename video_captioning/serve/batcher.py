@@ -23,9 +23,15 @@ class Waiting:
 
     captioner: Captioner
     decoding: Decoding
+    min_confidence: float | None
     frames: Frames
     seconds: float  # that decoding took
     caption: asyncio.Future[Caption]
+
+    def goes_with(self, other: Waiting) -> bool:
+        """Whether both can be captioned in one call."""
+        options = (self.decoding, self.min_confidence) == (other.decoding, other.min_confidence)
+        return self.captioner is other.captioner and options
 
 
 class Batcher:
@@ -39,9 +45,17 @@ class Batcher:
         self._waiting: deque[Waiting] = deque()
         self._running: asyncio.Task[None] | None = None
 
-    async def caption(self, captioner: Captioner, frames: Frames, seconds: float, decoding: Decoding) -> Caption:
-        """The caption of frames that were sampled for `captioner`, `seconds` long."""
-        clip = Waiting(captioner, decoding, frames, seconds, asyncio.get_running_loop().create_future())
+    async def caption(
+        self,
+        captioner: Captioner,
+        frames: Frames,
+        seconds: float,
+        decoding: Decoding,
+        min_confidence: float | None,
+    ) -> Caption:
+        """The caption of frames that were sampled for `captioner`, which took `seconds`."""
+        caption: asyncio.Future[Caption] = asyncio.get_running_loop().create_future()
+        clip = Waiting(captioner, decoding, min_confidence, frames, seconds, caption)
         self._waiting.append(clip)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
@@ -55,7 +69,7 @@ class Batcher:
             self._observe(len(batch))
             first, clips = batch[0], [(clip.frames, clip.seconds) for clip in batch]
             work = asyncio.get_running_loop().run_in_executor(
-                self._thread, first.captioner.caption_frames, clips, first.decoding
+                self._thread, first.captioner.caption_frames, clips, first.decoding, first.min_confidence
             )
             try:
                 captions = await work
@@ -71,8 +85,6 @@ class Batcher:
     def _next(self) -> list[Waiting]:
         """The clip that has waited longest, and those after it that can go with it; who has gone is left out."""
         present = [clip for clip in self._waiting if not clip.caption.done()]
-        batch = [
-            clip for clip in present if clip.captioner is present[0].captioner and clip.decoding == present[0].decoding
-        ][: self._most]
+        batch = [clip for clip in present if clip.goes_with(present[0])][: self._most]
         self._waiting = deque(clip for clip in present if clip not in batch)
         return batch

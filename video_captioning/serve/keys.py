@@ -40,7 +40,7 @@ def _digest(key: str) -> bytes:
 
 
 def read(path: Path | None) -> Keys:
-    """Keys from a file, one a line, or else from VIDCAP_API_KEYS, divided by commas.
+    """Keys from a file, one per line, or else from VIDCAP_API_KEYS, separated by commas.
 
     Raises:
         MissingFileError: the file cannot be read.
@@ -51,9 +51,9 @@ def read(path: Path | None) -> Keys:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise MissingFileError(path, f"cannot be read ({reason})", "name a text file with a key a line") from error
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise MissingFileError(path, f"cannot be read ({reason})", "name a text file with one key per line") from error
     keys = Keys(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise ConfigError(f"{path} holds no API key; write one a line")
+        raise ConfigError(f"{path} holds no API key; write one per line")
     return keys

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+_TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -27,6 +28,9 @@ class Metrics:
         )
         self.batch = Histogram(
             "vidcap_batch_clips", "Clips that a model took at once", buckets=(1, 2, 4, 8, 16), registry=registry
+        )
+        self.confidence = Histogram(
+            "vidcap_caption_confidence", "How sure the models were of captions", buckets=_TENTHS, registry=registry
         )
         queue = Gauge("vidcap_queue_clips", "Clips uploaded and not captioned yet", registry=registry)
         queue.set_function(waiting)

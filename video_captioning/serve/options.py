@@ -23,7 +23,7 @@ class Given(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[misc]
 
     model: Annotated[str, Field(description="Name of a model, see /v1/models")]
-    fps: Annotated[float, Gt(0), Le(1000), Field(description="Frames looked at a second")]
+    fps: Annotated[float, Gt(0), Le(1000), Field(description="Frames looked at per second")]
     max_frames: Annotated[int, Ge(1), Le(64), Field(description="A longer clip is covered evenly by this many")]
     frames: Annotated[int, Ge(1), Le(64), Field(description="A fixed number, evenly spread, instead of fps")]
     keyframes: Annotated[bool, Field(description="Only key frames: faster, less exact")]
@@ -38,7 +38,8 @@ class Given(TypedDict, total=False):
     top_p: Annotated[float, Gt(0), Le(1), Field(description="Draw from the likeliest with this share")]
     seed: Annotated[int, Ge(0), Le(2**63 - 1), Field(description="Of the draw")]
     alternatives: Annotated[int, Ge(1), Le(16), Field(description="Sentences, best first; at most the beam")]
-    segments: Annotated[bool, Field(description="A caption a scene, for long videos; answered as several clips are")]
+    min_confidence: Annotated[float, Ge(0), Le(1), Field(description="Below it a caption says less, or nothing")]
+    segments: Annotated[bool, Field(description="One caption per scene of a long video, answered as several clips are")]
     explain: Annotated[bool, Field(description="Each word's weights over the frames; true unless given")]
 
 
@@ -54,6 +55,7 @@ class Options:
     model: str
     sampling: Sampling
     decoding: Decoding
+    min_confidence: float | None
     segments: bool
     explain: bool
 
@@ -93,7 +95,11 @@ def _options(given: dict[str, Any], bundles: dict[str, Bundle]) -> Options:
     segments = given.get("segments", False)
     if segments and sampling.keyframes:
         raise _invalid("segments need every frame, not only key frames", "leave keyframes or segments out")
-    return Options(model, sampling, decoding, segments, given.get("explain", True))
+    least = given.get("min_confidence")
+    if least is not None and bundle.confidence is None:
+        problem = f"min_confidence: the model {model} does not tell how sure it is"
+        raise _invalid(problem, "leave min_confidence out, or choose another model")
+    return Options(model, sampling, decoding, least, segments, given.get("explain", True))
 
 
 def _of(kind: type[Sampling | Decoding], given: dict[str, Any]) -> dict[str, Any]:

@@ -106,8 +106,12 @@ class Service:
 
     async def _caption(self, decoded: Decoded, file: File, options: Options) -> Caption:
         captioner = self.captioners[options.model]
-        caption = await self._batcher.caption(captioner, decoded.frames, decoded.seconds, options.decoding)
+        caption = await self._batcher.caption(
+            captioner, decoded.frames, decoded.seconds, options.decoding, options.min_confidence
+        )
         self._observe(**asdict(caption.timings))
+        if caption.confidence is not None:
+            self.metrics.confidence.observe(caption.confidence)
         weighed = caption.words if options.explain else tuple(replace(word, weights=()) for word in caption.words)
         video = replace(caption.video, path=file.name)
         return replace(caption, video=video, words=weighed, segment=decoded.segment)

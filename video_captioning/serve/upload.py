@@ -65,7 +65,7 @@ async def _read(request: Request, spool: Spool, settings: Settings, most: int, u
     """Fill `upload` from the body."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != "multipart/form-data":
-        raise RefusalError(415, "not_multipart", "the request is no multipart/form-data", _HINT)
+        raise RefusalError(415, "not_multipart", "the request is not multipart/form-data", _HINT)
     length = request.headers.get("content-length", "")
     _check_size(int(length) if length.isdecimal() else 0, settings)
     form = _Form(spool, most, upload)

@@ -2,6 +2,7 @@
 
 import { caption } from "./api.js";
 import { asSentence } from "./dom.js";
+import { spoken } from "./words.js";
 
 const AT_ONCE = 3; // enough to keep the service busy, and far below what it grants one client
 
@@ -81,7 +82,7 @@ export class Clip extends EventTarget {
   }
 }
 
-function said({ results: scenes, text }) {
-  if (scenes) return `${scenes.length} ${scenes.length === 1 ? "scene" : "scenes"}. ${scenes[0].text}`;
-  return text || "The model has no word for it.";
+function said(answer) {
+  const { results: scenes } = answer;
+  return scenes ? `${scenes.length} ${scenes.length === 1 ? "scene" : "scenes"}. ${spoken(scenes[0])}` : spoken(answer);
 }

@@ -1,8 +1,8 @@
 // A caption to take away.
 
-/** Captions as SubRip: each over its segment, or the whole clip; a picture is given five seconds. */
+/** Captions as SubRip, but for empty ones: each over its segment, or the whole clip; a picture is given five seconds. */
 export function srt(captions) {
-  return captions.map(({ text, segment, video }, place) => {
+  return captions.filter(({ text }) => text).map(({ text, segment, video }, place) => {
     const [start, end] = video.duration === null ? [0, 5] : segment ?? [0, video.duration];
     return `${place + 1}\n${stamp(start)} --> ${stamp(end)}\n${text}\n`;
   }).join("\n");

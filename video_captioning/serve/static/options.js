@@ -2,7 +2,7 @@
 
 import { byId, make } from "./dom.js";
 
-const NUMBERS = ["fps", "max_frames", "frames", "beam", "consensus", "temperature"];
+const NUMBERS = ["fps", "max_frames", "frames", "beam", "consensus", "temperature", "min_confidence"];
 const DRAWN = 3; // sentences to draw unless told otherwise
 
 const form = byId("options-form");
@@ -13,9 +13,10 @@ export function fill(models) {
   const known = new Map(models.map(model => [model.name, model]));
   field("model").replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
   const show = () => {
-    const { sampling, decoding } = known.get(field("model").value);
+    const { sampling, decoding, confidence } = known.get(field("model").value);
     const own = { ...sampling, ...decoding };
     for (const name of NUMBERS) field(name).placeholder = own[name] ?? "off";
+    field("min_confidence").closest("p").hidden = !confidence;
     field("frames").closest("p").hidden = !sampling.frames; // a model looks either at a rate or at a fixed number
     for (const name of ["fps", "max_frames"]) field(name).closest("p").hidden = Boolean(sampling.frames);
     const draws = field("temperature").value !== "" || decoding.temperature !== null;

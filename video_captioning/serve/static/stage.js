@@ -5,8 +5,11 @@ import { save, srt } from "./keep.js";
 import { drawMoments, inside, open } from "./pictures.js";
 import { list } from "./scenes.js";
 import { Timeline } from "./timeline.js";
+import { spoken, whole } from "./words.js";
 
 const UNKNOWN = "This browser cannot play this kind of file, so there are no pictures here. The service read it without trouble: its moments and their weights are below.";
+const SURE = "The percentage says how sure the model is that the sentence is right.";
+const SCORE = "The score is the mean log-probability of a word piece: nearer 0 is surer.";
 const ANIMATION = "This browser shows the animation but cannot jump in it; its moments and their weights are below.";
 
 export class Stage {
@@ -63,6 +66,7 @@ export class Stage {
     const opening = open(this.#clip.file);
     signal.addEventListener("abort", async () => URL.revokeObjectURL((await opening).url));
     const captions = captionsOf(answer);
+    byId("save-srt").disabled = !captions.some(({ text }) => text);
     list(answer.results, place => this.#look(captions[place], opening));
     this.#look(captions[0], opening);
   }
@@ -71,7 +75,8 @@ export class Stage {
     this.#caption = caption;
     this.#leave.abort();
     const { signal } = this.#leave = new AbortController();
-    byId("sentence").textContent = `Caption: ${caption.text}`;
+    byId("sentence").textContent = `Caption: ${spoken(caption)}`;
+    byId("copy").disabled = !caption.text;
     drawSentences(caption);
     drawFacts(caption);
     drawTable(caption);
@@ -97,10 +102,13 @@ async function watch({ frames, segment }, opened, timeline, signal) {
   if (moments) await drawMoments(opened, frames, timeline.canvases, signal);
 }
 
-function drawSentences({ text, score: best, alternatives }) {
-  const all = [{ text, score: best }, ...alternatives];
+function drawSentences(caption) {
+  const all = [caption, ...caption.alternatives], sure = caption.confidence !== null;
+  const said = each => (sure ? whole(each.confidence) : score(each.score));
   byId("sentences").replaceChildren(...all.map(each => make("li", {},
-    make("span", {}, each.text), " ", make("span", { className: "score", title: "mean log-probability" }, score(each.score)))));
+    make("span", {}, each.text), " ", make("span", { className: "score" }, said(each)))));
+  byId("by-sentence").hidden = !caption.text;
+  byId("score-help").textContent = sure ? SURE : SCORE;
 }
 
 function drawFacts({ video, model, frames, segment, timings, warnings }) {
@@ -119,6 +127,7 @@ function drawFacts({ video, model, frames, segment, timings, warnings }) {
 }
 
 function drawTable({ words, frames }) {
+  byId("by-word").hidden = !words.length;
   const top = Math.max(...words.flatMap(word => word.weights));
   const head = make("tr", {}, make("th", { scope: "col" }, "Word"), ...frames.map(time => make("th", { scope: "col" }, clock(time))));
   const rows = words.map(word => make("tr", {}, make("th", { scope: "row" }, word.text), ...word.weights.map(weight => {
