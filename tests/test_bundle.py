@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from tests import tiny
 from video_captioning import bundle
 from video_captioning.bundle import BUILT_IN, FRAMES_PER_CALL, Runtime, read, writing
+from video_captioning.concepts import Concepts
+from video_captioning.confidence import Confidence, SentenceTerms, WordTerms
 from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, OutputError
 from video_captioning.frames import Sampling
@@ -192,6 +194,77 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_a_part_of_a_field_that_is_wrong(copy: Path, wrong: str) -> None:
     change(copy, WRONG[wrong])
     refused(copy, "bundle.json: ")
+
+
+def test_concepts_and_confidence_are_read() -> None:
+    read_one = read(tiny.sure_bundle())
+    names, phrases = ([concept[field] for concept in tiny.CONCEPTS] for field in ("name", "phrase"))
+    assert read_one.concepts == Concepts(tuple(names), tuple(phrases), 0.5, 0.25, 0.6)
+    assert read_one.confidence == Confidence(
+        WordTerms(**tiny.CONFIDENCE["word"]), SentenceTerms(**tiny.CONFIDENCE["sentence"])
+    )
+
+
+def test_a_bundle_of_the_old_kind(copy: Path) -> None:
+    """From before there were concepts, confidence and support."""
+    change(copy, lambda manifest: manifest["decoding"].pop("support"))
+    old = read(copy)
+    assert (old.concepts, old.confidence, old.decoding.support) == (None, None, 0)
+    frames = np.stack(tiny.pictures(2, 1, (tiny.SIDE, tiny.SIDE)))
+    memory, _ = (runtime := Runtime(old, threads=1)).remember(*runtime.encode([frames]))
+    assert set(memory) == {"memory", "memory_mask"}
+
+
+UNSURE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no file": lambda m: m["concepts"].pop("file"),
+    "a file that is not listed": lambda m: m["concepts"].update(file="other.json"),
+    "a file that is something else": lambda m: m["concepts"].update(file="tokenizer.model"),
+    "an unknown field": lambda m: m["concepts"].update(colour=1),
+    "a scale of 0": lambda m: m["concepts"].update(scale=0),
+    "a shift that is no number": lambda m: m["concepts"].update(shift=float("nan")),
+    "a threshold above 1": lambda m: m["concepts"].update(threshold=1.5),
+    "a threshold in words": lambda m: m["concepts"].update(threshold="half"),
+    "a list of concepts": lambda m: m.update(concepts=[]),
+    "a graph that tells of none": lambda m: m["graphs"]["memory"]["outputs"].pop("concepts"),
+    "a graph that tells of fewer": lambda m: m["graphs"]["memory"]["outputs"].update(concepts="[B, T, 11]"),
+    "no terms of words": lambda m: m["confidence"].pop("word"),
+    "other terms": lambda m: m["confidence"].update(verb={}),
+    "a coefficient that nobody knows": lambda m: m["confidence"]["word"].update(length=1),
+    "a coefficient that lacks": lambda m: m["confidence"]["sentence"].pop("least"),
+    "an infinite coefficient": lambda m: m["confidence"]["word"].update(bias=float("inf")),
+    "a coefficient in words": lambda m: m["confidence"]["sentence"].update(mean="much"),
+    "a number for confidence": lambda m: m.update(confidence=1),
+}
+
+
+@pytest.mark.parametrize("wrong", UNSURE)
+def test_concepts_or_confidence_that_are_wrong(tmp_path: Path, wrong: str) -> None:
+    folder = Path(shutil.copytree(tiny.sure_bundle(), tmp_path / "copy"))
+    change(folder, UNSURE[wrong])
+    refused(folder, "bundle.json: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", "7", "[7]", '["panda"]', '[{"name": "panda"}]', '[{"name": "", "phrase": ""}]', "\xff"),
+        *('[{"name": 7, "phrase": "a panda"}]', "[" * 100_000, json.dumps(tiny.CONCEPTS[1:])),
+    ],
+)
+def test_names_of_concepts_that_are_none(tmp_path: Path, text: str) -> None:
+    folder = Path(shutil.copytree(tiny.sure_bundle(), tmp_path / "copy"))
+    (folder / "concepts.json").write_bytes(text.encode("latin-1"))
+    tiny.state(folder, lambda manifest: None)
+    refused(folder, "bundle.json: lacks or misstates a field (concepts")
+
+
+def test_names_of_other_concepts_than_the_graph_has(tmp_path: Path) -> None:
+    """Where the manifest goes along with the names, loading finds it."""
+    folder = Path(shutil.copytree(tiny.sure_bundle(), tmp_path / "copy"))
+    (folder / "concepts.json").write_text(json.dumps(tiny.CONCEPTS[1:]))
+    tiny.state(folder, lambda manifest: manifest["graphs"]["memory"]["outputs"].update(concepts="[B, T, 11]"))
+    with pytest.raises(BundleError, match=r"copy: its memory graph does not give the concepts that it names; "):
+        Runtime(read(folder), threads=1)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "sub/file", "..", "nul\0"])

@@ -81,10 +81,11 @@ def test_a_caption_as_json(captioner: Captioner, media: list[Path]) -> None:
     caption = captioner(media[1], decoding=Decoding(beam=2, alternatives=2))
     said = json.loads(json.dumps(caption.to_dict(), allow_nan=False))
     assert set(said) == {
-        "text", "score", "words", "alternatives", "frames", "segment", "video", "model", "timings", "warnings"
-    }  # fmt: skip
-    assert set(said["words"][0]) == {"text", "logprob", "weights"}
-    assert set(said["alternatives"][0]) == {"text", "score"}
+        *("text", "score", "confidence", "words", "alternatives", "frames", "segment", "tags", "video", "model"),
+        *("timings", "warnings"),
+    }
+    assert set(said["words"][0]) == {"text", "logprob", "weights", "confidence"}
+    assert set(said["alternatives"][0]) == {"text", "score", "confidence"}
     assert set(said["video"]) == {"path", "duration", "width", "height", "fps", "codec"}
     assert said["segment"] is None
     assert said["warnings"] == []

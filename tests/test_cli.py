@@ -182,6 +182,13 @@ def test_alternatives_are_lines_in_text_best_first(add: Callable[..., None]) -> 
     "options",
     [
         *(["--beam=0"], ["--top-k=3"], ["--alternatives=9"], ["--fps=0"], ["--frames=x"], ["--batch-size=0"]),
+        *(
+            ["--min-confidence=1.1"],
+            ["--min-confidence=-1"],
+            ["--min-confidence=nan"],
+            ["--min-confidence=x"],
+            ["--support=-1"],
+        ),
         *(["--skip-existing"], ["--overwrite"], ["--format=xml"], ["-o", "out.mp4"], ["-o", "./a clip"], ["--no-such"]),
         ["--sidecar", "-o", "a clip.txt"],
     ],
@@ -194,6 +201,86 @@ def test_wrong_usage_is_status_2_and_nothing_is_written(add: Callable[..., None]
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert not result.stdout
     assert os.listdir() == before  # noqa: PTH208
+
+
+# Tags and confidence
+
+
+def sure(*arguments: str) -> Result:
+    return run("caption", "--model", tiny.sure_bundle(), *arguments)
+
+
+def test_tags_are_the_last_column_of_text(add: Callable[..., None]) -> None:
+    add("a.mp4", "b.mp4")
+    made = video_captioning.load(tiny.sure_bundle())("a.mp4", decoding=Decoding(beam=2, alternatives=2))
+    tags = ", ".join(tag.name for tag in made.tags or ())
+    assert ", " in tags
+    options = ("--beam=2", "--no-repeat-ngram=0", "--max-tokens=30", "--alternatives=2")
+    lines = [f"{text}\t{tags}\n" for text in (made.text, made.alternatives[0].text)]
+    assert sure("a.mp4", "--tags", *options).stdout == "".join(lines)
+    both = sure("a.mp4", "b.mp4", "--tags", *options).stdout
+    assert both == "".join(f"{name}\t{line}" for name in ("a.mp4", "b.mp4") for line in lines)
+    segments = sure("a.mp4", "--segments", "--tags", *options).stdout.splitlines(keepends=True)
+    assert [line.split("\t", 1)[1] for line in segments] == lines
+    assert all(line.startswith("0:00.0\N{EN DASH}") for line in segments)
+
+
+def test_json_holds_tags_and_confidence_or_null(add: Callable[..., None]) -> None:
+    add("a.mp4")
+    made = video_captioning.load(tiny.sure_bundle())("a.mp4")
+    for options in ((), ("--tags",)):
+        said = json.loads(sure("a.mp4", "--format=jsonl", *options).stdout)
+        assert [tag["name"] for tag in said["tags"]] == [tag.name for tag in made.tags or ()]
+        assert said["confidence"] == pytest.approx(made.confidence)
+    said = json.loads(run("caption", "--model", tiny.bundle(), "a.mp4", "--format=jsonl").stdout)
+    assert (said["tags"], said["confidence"], said["words"][0]["confidence"]) == (None, None, None)
+
+
+def test_less_is_said_where_the_model_is_not_sure(add: Callable[..., None]) -> None:
+    add("a.mp4", "b.mp4")
+    plain, all_the_same = (sure("a.mp4", *options).stdout for options in ((), ("--min-confidence=0",)))
+    assert plain == all_the_same
+    result = sure(".", "--min-confidence=1")
+    assert (result.exit_code, result.stdout) == (0, "a.mp4\t\nb.mp4\t\n")
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == 2
+    assert warnings[0].startswith("vidcap: warning: a.mp4: the model is not sure enough of any sentence (confidence 0.")
+    assert sure("a.mp4", "--segments", "--min-confidence=1").stdout.endswith("\t\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--tags", "the model 'tiny' has no tags; leave out --tags, or choose a model with tags, such as default"),
+        ("--min-confidence=0.5", "the model 'tiny' does not tell how sure it is, so that min_confidence has no use;"),
+    ],
+)
+def test_a_model_that_has_none_is_one_line(add: Callable[..., None], option: str, problem: str) -> None:
+    add("a.mp4")
+    for more in ([], ["--segments"]):
+        result = run("caption", "--model", tiny.bundle(), "a.mp4", option, *more)
+        assert result.exit_code == 1 and not result.stdout
+        assert isinstance(result.exception, ConfigError) and str(result.exception).startswith(problem)
+        assert "\n" not in str(result.exception)
+
+
+def test_support_is_an_option(add: Callable[..., None]) -> None:
+    add("a.mp4")
+    captioner = video_captioning.load(tiny.sure_bundle())
+    made = captioner("a.mp4", decoding=Decoding(beam=8, alternatives=8, support=100.0))
+    lines = [f"{text}\n" for text in (made.text, *(other.text for other in made.alternatives))]
+    options = ("--beam=8", "--alternatives=8", "--no-repeat-ngram=0", "--max-tokens=30")
+    assert sure("a.mp4", *options, "--support=100").stdout == "".join(lines) != sure("a.mp4", *options).stdout
+
+
+def test_models_tells_who_has_tags_and_confidence() -> None:
+    found = json.loads(run("models", tiny.sure_bundle(), "--json").stdout)
+    assert found["tags"] == {"number": len(tiny.CONCEPTS), "scale": 0.5, "shift": 0.25, "threshold": 0.6}
+    assert found["confidence"] == tiny.CONFIDENCE
+    assert "tags.threshold" in run("models", tiny.sure_bundle()).stdout
+    found = json.loads(run("models", tiny.bundle(), "--json").stdout)
+    assert (found["tags"], found["confidence"]) == (None, None)
+    assert "sentences" in run("models").stdout
 
 
 # Which clips

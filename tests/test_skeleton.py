@@ -22,14 +22,16 @@ FLOORS = {
     4: {"serve", "archive", "explain", "evaluation", "training"},
     3: {"data", "export", "captioner"},
     2: {"scenes", "bundle"},
-    1: {"frames", "models", "metrics", "decoding", "tokenizer", "subtitles", "download"},
-    0.5: {"files"},  # whole files, whose only error is on the floor below
-    0: {"errors", "parallel"},
+    1.5: {"confidence"},  # of what decoding found
+    1: {"caption", "frames", "models", "metrics", "decoding", "tokenizer", "subtitles", "download"},
+    0.5: {"files", "concepts"},  # whole files, whose only error is on the floor below; what words name
+    0: {"errors", "parallel", "words"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 ROOM = {"media": "frames"}
 WITHOUT_TORCH = {
     "captioner",
+    "caption",
     "scenes",
     "bundle",
     "frames",
@@ -40,6 +42,9 @@ WITHOUT_TORCH = {
     "errors",
     "files",
     "parallel",
+    "words",
+    "concepts",
+    "confidence",
 }
 TORCH = {"torch", "lightning", "pytorch_lightning", "transformers", "torchmetrics"}
 NO_ROOM = {"__init__", "__main__", "configs", "bundles"}

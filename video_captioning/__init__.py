@@ -1,4 +1,4 @@
-"""Short videos in, true English sentences out.
+"""Short videos in, English sentences out.
 
 >>> import video_captioning
 >>> captioner = video_captioning.load()

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from video_captioning.concepts import Concepts, read_concepts
+from video_captioning.confidence import Confidence, read_confidence
 from video_captioning.decoding import Arrays, Decoding
 from video_captioning.errors import BundleError, ConfigError, OutputError
 from video_captioning.frames import Resize, Sampling
@@ -63,6 +65,10 @@ class Bundle:
     """Of graphs in int8: `weights`, which become float32 when loaded, or `arithmetic`, which computes in int8, too."""
     quantization: dict[str, Any]
     """What int8 was measured to cost and to save; empty where it was not."""
+    concepts: Concepts | None
+    """What its memory graph tells of; None where it does not, as in bundles before there were any."""
+    confidence: Confidence | None
+    """How sure it is of what it says; None where that was not fitted."""
     sha256: str
     """Of `bundle.json`, which holds the hashes of all other files."""
     bytes: int
@@ -122,7 +128,8 @@ def manifest_text(folder: Path) -> bytes:
 def build(folder: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
     graphs = {name: manifest["graphs"][name]["file"] for name in GRAPHS}
     tokenizer = manifest["tokenizer"]["file"]
-    for name in (*graphs.values(), tokenizer):
+    concepts, confidence = manifest.get("concepts"), manifest.get("confidence")
+    for name in (*graphs.values(), tokenizer, *([concepts["file"]] if concepts is not None else [])):
         if name not in manifest["files"]:
             raise BundleError(folder / MANIFEST, f"uses a file that it does not list: {name}", REMAKE)
     preprocess = dict(manifest["preprocess"])
@@ -143,9 +150,20 @@ def build(folder: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         parity=dict(manifest["parity"]),
         int8=precisions(manifest["graphs"]),
         quantization=dict(manifest.get("quantization", {})),
+        concepts=None if concepts is None else named(folder, concepts, manifest["graphs"]["memory"]),
+        confidence=None if confidence is None else read_confidence(confidence),
         sha256=sha256,
         bytes=sum(entry["bytes"] for entry in manifest["files"].values()),
     )
+
+
+def named(folder: Path, section: Mapping[str, Any], memory: Mapping[str, Any]) -> Concepts:
+    """The concepts of a bundle, as many as its memory graph is said to tell of."""
+    concepts = read_concepts(folder / section["file"], section)
+    stated = memory["outputs"].get("concepts")
+    if stated != (own := f"[B, T, {len(concepts.names)}]"):
+        raise ValueError(f"{section['file']} names {own}, the memory graph gives {stated}")
+    return concepts
 
 
 def precisions(graphs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -255,7 +273,11 @@ class Runtime:
         except Exception as error:  # ONNX Runtime raises many unrelated classes
             raise BundleError(bundle.folder, f"its graphs cannot be loaded ({error})", "export it again") from error
         self._clip_by_clip = bundle.int8.get("encoder") == ARITHMETIC
-        self._memory_names = [output.name for output in self._memory.get_outputs()]
+        outputs = {output.name: output.shape for output in self._memory.get_outputs()}
+        self._memory_names = list(outputs)
+        self._remembered = {value.name for value in self._step.get_inputs()}
+        if bundle.concepts and outputs.get("concepts", [0])[-1] != len(bundle.concepts.names):
+            raise BundleError(bundle.folder, "its memory graph does not give the concepts that it names", REMAKE)
 
     def encode(self, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Frames uint8 `[T, H, W, 3]` of each clip → features `[B, T, P, D]` and mask `[B, T]`.
@@ -276,7 +298,10 @@ class Runtime:
         return features, mask
 
     def remember(self, features: np.ndarray, frame_mask: np.ndarray) -> tuple[Arrays, Arrays]:
-        """Features and mask → memory and the state before the first word, each with first axis B."""
+        """Features and mask → memory and the state before the first word, each with first axis B.
+
+        Of a model with concepts, their logits in each frame are in the memory as `concepts` `[B, T, C]`.
+        """
         values = self._memory.run(None, {"features": features, "frame_mask": frame_mask})
         outputs = dict(zip(self._memory_names, values, strict=True))
         state = {name: value for name, value in outputs.items() if name.startswith("state_")}
@@ -284,5 +309,6 @@ class Runtime:
 
     def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays) -> tuple[np.ndarray, Arrays, np.ndarray]:
         """The step function of `decoding.decode`."""
-        logits, *following, attention = self._step.run(None, {"token": tokens, **memory, **state})
+        remembered = {name: value for name, value in memory.items() if name in self._remembered}
+        logits, *following, attention = self._step.run(None, {"token": tokens, **remembered, **state})
         return logits, dict(zip(state, following, strict=True)), attention

@@ -46,6 +46,7 @@ class Decoding:
     length_penalty: float = 1.0  # score = sum of log-probabilities / length ** this; 0 favours short sentences
     no_repeat_ngram: int = 0  # no n-gram of this size twice (Paulus et al. 2018, section 2.5); 0: off
     consensus: float = 0.0  # how much agreement with the other hypotheses counts beside the score; 0: not at all
+    support: float = 0.0  # how much the confidence of content words counts beside it, where a model has one; 0: not
     temperature: float | None = None  # None: beam search; above 0: sampling, the lower the safer
     top_k: int = 0  # sample from this many likeliest tokens; 0: all
     top_p: float = 1.0  # then from the fewest that hold this share of probability (Holtzman et al. 2020)
@@ -59,6 +60,7 @@ class Decoding:
         penalty, share, heat = self.length_penalty, self.top_p, self.temperature
         _check("length_penalty", penalty, _is_number(penalty) and 0 <= penalty <= 10, "a number from 0 to 10")
         _check("consensus", self.consensus, _is_number(self.consensus) and self.consensus >= 0, "a number from 0")
+        _check("support", self.support, _is_number(self.support) and self.support >= 0, "a number from 0")
         _check("top_p", share, _is_number(share) and 0 < share <= 1, "a number above 0, up to 1")
         _check("temperature", heat, heat is None or (_is_number(heat) and heat > 0), "a number above 0, or unset")
         few, many = self.min_tokens, self.alternatives

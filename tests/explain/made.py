@@ -24,14 +24,16 @@ def explanation(
     rng = np.random.default_rng(frames)
     attention = rng.exponential(size=(len(words), frames, positions)).astype(np.float32) ** 3
     attention /= attention.sum((1, 2), keepdims=True)
-    said = tuple(Word(word, -1.5, tuple(row.sum(1).tolist())) for word, row in zip(words, attention, strict=True))
+    said = tuple(Word(word, -1.5, tuple(row.sum(1).tolist()), None) for word, row in zip(words, attention, strict=True))
     caption = Caption(
         text=sentence(" ".join(words)),
         score=-1.0,
+        confidence=None,
         words=said,
         alternatives=(),
         frames=tuple((np.arange(frames) / 2).tolist()),
         segment=None,
+        tags=None,
         video=Video(path, None if frames == 1 else frames / 2, 128, 96, 30.0, codec),
         model=Model("tiny", "1", "0" * 64),
         timings=Timings(0, 0, 0),

@@ -56,7 +56,10 @@ def test_attention_sums_to_one_over_real_frames_and_is_zero_on_padding(
         real, padding = np.split(best.attention, [POSITIONS * length], axis=1)
         assert not padding.any()
         assert (real >= 0).all()
-        np.testing.assert_allclose(real.sum(1), 1, atol=1e-5)
+        if kind == kinds.CONCEPTS:  # which have the rest
+            assert (real.sum(1) < 1).all() and (real.sum(1) > 0).all()
+        else:
+            np.testing.assert_allclose(real.sum(1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS)

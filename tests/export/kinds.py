@@ -1,4 +1,4 @@
-"""Tiny checkpoints of all three models, with random weights."""
+"""Tiny checkpoints of all three models, one of them with concepts, too; with random weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from video_captioning.export.onnx import export
 from video_captioning.models import checkpoint as checkpoints
 from video_captioning.models import registry
 
-KINDS = ("baseline", "attention", "advanced")
+CONCEPTS = "advanced_concepts"
+KINDS = ("baseline", "attention", "advanced", CONCEPTS)
 
 
 @cache
 def checkpoint(kind: str) -> Path:
     """As `tiny.checkpoint`, of another model."""
     template = tiny.checkpoint()
+    if kind == CONCEPTS:
+        return tiny.checkpoint(concepts=True)
     if kind == "advanced":
         return template
     other, description = checkpoints.load(template)

@@ -23,7 +23,8 @@ from video_captioning.export.onnx import export
 from video_captioning.export.parity import TorchRuntime
 from video_captioning.frames import Resize, Sampling, sample
 from video_captioning.models import checkpoint
-from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel
+from video_captioning.models.backbone import Backbone
+from video_captioning.models.lite_encoder import LiteEncoder, LiteEncoderConfig
 from video_captioning.tokenizer import Tokenizer
 
 SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
@@ -57,13 +58,24 @@ def assert_same(one: list[list[Hypothesis]], other: list[list[Hypothesis]]) -> N
             assert np.allclose(a.attention, b.attention, atol=1e-3)
 
 
+@pytest.mark.parametrize("concepts", [False, True])
 @pytest.mark.parametrize("lengths", [[1], [5], [4, 1, 3], [2] * 7])
 @pytest.mark.parametrize("decoding", [Decoding(beam=1, max_tokens=12), Decoding(beam=3, max_tokens=12, alternatives=3)])
-def test_any_batch_and_any_length_is_said_as_in_torch(lengths: list[int], decoding: Decoding) -> None:
-    reference, exported = torch_runtime(tiny.checkpoint()), onnx_runtime(tiny.bundle())
+def test_any_batch_and_any_length_is_said_as_in_torch(lengths: list[int], decoding: Decoding, concepts: bool) -> None:
+    reference = torch_runtime(tiny.checkpoint(concepts=concepts))
+    exported = onnx_runtime(tiny.bundle(concepts=concepts))
     media = clips(lengths, seed=len(lengths))
     for one, other in zip(reference.encode(media), exported.encode(media), strict=True):
         assert np.allclose(one, other, atol=1e-4)
+    (one_memory, _), (other_memory, _) = (
+        runtime.remember(*exported.encode(media)) for runtime in (reference, exported)
+    )
+    assert one_memory.keys() == other_memory.keys() == {"memory", "memory_mask"} | ({"concepts"} if concepts else set())
+    for name, value in one_memory.items():
+        assert value.shape == other_memory[name].shape and np.allclose(value, other_memory[name], atol=1e-4)
+    if concepts:
+        assert one_memory["concepts"].shape == (len(lengths), max(lengths), len(tiny.CONCEPTS))
+        assert one_memory["memory"].shape[1] == max(lengths) * 5 + tiny.SLOTS
     assert_same(said(exported, media, decoding), said(reference, media, decoding))
 
 
@@ -107,12 +119,43 @@ def test_the_manifest_says_what_was_exported() -> None:
         assert [value.name for value in session.get_inputs()] == list(manifest["graphs"][graph]["inputs"])
 
 
-def test_the_manifest_lists_every_file() -> None:
-    listed = json.loads((tiny.bundle() / "bundle.json").read_text())["files"]
-    files = {path.name: path.read_bytes() for path in tiny.bundle().iterdir() if path.name != "bundle.json"}
+@pytest.mark.parametrize("concepts", [False, True])
+def test_the_manifest_lists_every_file(concepts: bool) -> None:
+    folder = tiny.bundle(concepts=concepts)
+    listed = json.loads((folder / "bundle.json").read_text())["files"]
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "bundle.json"}
+    assert ("concepts.json" in files) == concepts
     assert listed == {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
     }
+
+
+def test_concepts_are_named_and_graphs_say_how_many() -> None:
+    manifest = json.loads((tiny.bundle(concepts=True) / "bundle.json").read_text())
+    assert manifest["concepts"] == {"file": "concepts.json", "scale": 1.0, "shift": 0.0, "threshold": 0.5}
+    assert json.loads((tiny.bundle(concepts=True) / "concepts.json").read_text()) == tiny.CONCEPTS
+    graphs = manifest["graphs"]
+    assert graphs["memory"]["outputs"]["concepts"] == f"[B, T, {len(tiny.CONCEPTS)}]"
+    assert graphs["step"]["inputs"]["memory"] == graphs["memory"]["outputs"]["memory"] == f"[B, S + {tiny.SLOTS}, M]"
+    assert graphs["step"]["outputs"]["attention"] == "[N, S]"
+    assert "concepts" not in graphs["step"]["inputs"]
+
+
+def test_a_checkpoint_that_names_other_concepts_than_it_has(tmp_path: Path) -> None:
+    saved = torch.load(tiny.checkpoint(concepts=True), weights_only=True)
+    saved["vidcap"]["concepts"] = tiny.CONCEPTS[:5]
+    torch.save(saved, tmp_path / "five.ckpt")
+    with pytest.raises(CheckpointError, match=r"five\.ckpt: tells of 12 concepts but names 5; use another"):
+        export(tmp_path / "five.ckpt", tmp_path / "out", name="tiny")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_from_before_there_were_concepts(tmp_path: Path) -> None:
+    saved = torch.load(tiny.checkpoint(), weights_only=True)
+    del saved["vidcap"]["concepts"], saved["vidcap"]["model"]["concepts"], saved["vidcap"]["model"]["concept_slots"]
+    torch.save(saved, tmp_path / "old.ckpt")
+    export(tmp_path / "old.ckpt", tmp_path / "out", name="tiny", command="pytest")
+    assert bundle.read(tmp_path / "out").sha256 == bundle.read(tiny.bundle()).sha256
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
@@ -180,16 +223,18 @@ def test_a_backbone_that_is_gone_or_has_other_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_whole_numbers_for_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("concepts", [False, True])
+def test_whole_numbers_for_weights(concepts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "SMALLEST", 256)
-    measured = export(tiny.checkpoint(), tmp_path / "out", name="tiny", int8=True)
+    checkpoint, exact = tiny.checkpoint(concepts=concepts), tiny.bundle(concepts=concepts)
+    measured = export(checkpoint, tmp_path / "out", name="tiny", int8=True)
     assert list(measured) == ["float32", "int8"]
     assert measured["float32"].holds(1e-3)
     read = bundle.read(tmp_path / "out")
     assert read.parity["int8"]["logits"] == measured["int8"].logits > measured["float32"].logits
-    whole, single = (sum(path.stat().st_size for path in at.glob("*.onnx")) for at in (read.folder, tiny.bundle()))
+    whole, single = (sum(path.stat().st_size for path in at.glob("*.onnx")) for at in (read.folder, exact))
     assert whole < 0.6 * single
-    one, other = onnx_runtime(read.folder), torch_runtime(tiny.checkpoint())
+    one, other = onnx_runtime(read.folder), torch_runtime(checkpoint)
     features, expected = (runtime.encode(clips([3, 1]))[0] for runtime in (one, other))
     assert np.abs(features - expected).mean() < 0.03 * np.abs(expected).mean()
 
@@ -226,8 +271,9 @@ def test_the_real_vit_tiny_on_real_clips(shared: Path, tmp_path: Path) -> None:
     assert_same(together[1:2], said(onnx_runtime(read.folder), media[1:2], decoding))
 
 
-def test_the_compact_encoder(tmp_path: Path) -> None:
+def test_the_encoder_of_the_embedded_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = CompactModel(CompactConfig(hidden_size=32, widths=(8, 8, 16, 16), layers=1, heads=2))
-    folder = tiny.save_backbone(tmp_path / "compact", model)
-    assert export(tiny.checkpoint(folder), tmp_path / "bundle", name="compact")["float32"].holds(1e-3)
+    model = LiteEncoder(LiteEncoderConfig(variant="efficientnet-lite0", hidden_size=32))
+    settings = tiny.SQUARE | {"size": {"height": 64, "width": 64}}  # two positions a side
+    folder = tiny.save_backbone(tmp_path / "lite", model, settings)
+    assert export(tiny.checkpoint(folder, concepts=True), tmp_path / "bundle", name="lite")["float32"].holds(1e-3)

@@ -69,6 +69,14 @@ def test_the_command_lines(programs: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_slots_of_concepts_stand_beside_those_of_frames(programs: Path, tmp_path: Path) -> None:
+    trtexec.install(programs)
+    export(tiny.bundle(concepts=True) / "step.onnx", tmp_path / "step.plan")
+    [step] = trtexec.calls(programs)
+    for place, kind, sizes in ((3, "min", "1x5"), (4, "opt", "8x212"), (5, "max", "32x4100")):
+        assert step[place].startswith(f"--{kind}Shapes=token:") and f",memory_mask:{sizes}," in step[place]
+
+
 def test_float32_is_float32(programs: Path, tmp_path: Path) -> None:
     trtexec.install(programs)
     export(tiny.bundle() / "step.onnx", tmp_path / "step.plan", half=False)
@@ -169,17 +177,20 @@ def test_int8_weights_are_given_as_floats(programs: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_engines_are_compared_with_onnx(programs: Path, tmp_path: Path, make_clip: MakeClip) -> None:
+@pytest.mark.parametrize("concepts", [False, True])
+def test_engines_are_compared_with_onnx(concepts: bool, programs: Path, tmp_path: Path, make_clip: MakeClip) -> None:
     clips = [make_clip(tmp_path / f"{n}.mp4", tiny.pictures(2 * n, n), fps=2, gop=1) for n in (1, 2)]
     options = [option for clip in clips for option in ("--clip", str(clip))]
     trtexec.install(programs)
-    done = CliRunner().invoke(export_command, ["tensorrt", str(tiny.bundle()), str(tmp_path / "engines"), *options])
+    done = CliRunner().invoke(
+        export_command, ["tensorrt", str(tiny.bundle(concepts=concepts)), str(tmp_path / "engines"), *options]
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith("engines: fp16: 2 of 2 captions as by ONNX Runtime\n")
     assert names(tmp_path / "engines") == ENGINES
     trtexec.install(programs, behave="wrongly")
     with pytest.raises(BundleError, match=r"its engines say what ONNX says for only [01] of 2 clips; not written"):
-        export(tiny.bundle(), tmp_path / "wrong", clips=clips)
+        export(tiny.bundle(concepts=concepts), tmp_path / "wrong", clips=clips)
     assert not (tmp_path / "wrong").exists()
 
 

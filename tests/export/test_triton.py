@@ -13,13 +13,12 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 
 from tests import tiny
-from tests.export.triton_bundles import of_kind
+from tests.export.triton_bundles import SIZES, of_kind
 from video_captioning import bundle
 from video_captioning.cli import vidcap
 from video_captioning.decoding import Decoding
 from video_captioning.errors import BundleError, FileError, OutputError
 from video_captioning.export import triton
-from video_captioning.models.registry import MODELS
 
 protos = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="Triton's client is not installed")
 
@@ -51,7 +50,7 @@ def actual(value: onnx.ValueInfoProto) -> tuple[str, list[int]]:
     ]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", SIZES)
 def test_configs_say_what_the_graphs_are(kind: str, tmp_path: Path) -> None:
     triton.export(of_kind(kind), tmp_path / "repository")
     for name in bundle.GRAPHS:

@@ -15,14 +15,13 @@ import pytest
 from scripts.triton_smoke import Client
 from tests import tiny
 from tests.conftest import MakeClip
-from tests.export.triton_bundles import of_kind
+from tests.export.triton_bundles import SIZES, of_kind
 from tests.export.triton_server import Server, serving
 from video_captioning import bundle, load
 from video_captioning.captioner import Captioner
 from video_captioning.decoding import Arrays, Decoding, Special, decode
 from video_captioning.export import triton
 from video_captioning.frames import sample
-from video_captioning.models.registry import MODELS
 from video_captioning.tokenizer import Tokenizer
 
 http = pytest.importorskip("tritonclient.http", reason="Triton's client is not installed")
@@ -34,12 +33,12 @@ SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves the tiny bundle's captioner, and the graphs of each kind of model as `KIND_GRAPH`."""
+    """Serves the captioner of `tiny.sure_bundle()`, and the graphs of each kind of model as `KIND_GRAPH`."""
     room = tmp_path_factory.mktemp("triton")
     repository = room / "repository"
-    triton.export(tiny.bundle(), repository)
+    triton.export(tiny.sure_bundle(), repository)
     models = ["captioner"]
-    for kind in MODELS:
+    for kind in SIZES:
         triton.export(of_kind(kind), room / kind)
         for graph in bundle.GRAPHS:
             models.append(f"{kind}_{graph}")
@@ -60,7 +59,7 @@ def stand_in(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def captioner() -> Captioner:
-    return load(tiny.bundle(), threads=1)
+    return load(tiny.sure_bundle(), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +98,7 @@ def test_frames_are_captioned_as_their_video(server: Server, captioner: Captione
     "options",
     [
         {"beam": 1},
+        {"beam": 6, "support": 100.0},
         {"beam": 5, "length_penalty": 0.3, "no_repeat_ngram": 2},
         {"min_tokens": 6, "max_tokens": 9},
         {"temperature": 1.3, "seed": 7},
@@ -228,11 +228,12 @@ class Remote:
         return memory, state
 
     def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays) -> tuple[np.ndarray, Arrays, np.ndarray]:
-        outputs = self.run("step", {"token": tokens, **memory, **state})
+        remembered = {name: memory[name] for name in ("memory", "memory_mask")}
+        outputs = self.run("step", {"token": tokens, **remembered, **state})
         return outputs["logits"], {name: outputs[f"next_{name}"] for name in state}, outputs["attention"]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", SIZES)
 def test_the_graphs_one_by_one_say_the_same(kind: str, server: Server) -> None:
     """Names, types and shapes of each `config.pbtxt` suit the graph in every call of a beam search over a batch."""
     here, there = bundle.Runtime(bundle.read(of_kind(kind)), threads=1), Remote(server, kind)
@@ -246,6 +247,9 @@ def test_the_graphs_one_by_one_say_the_same(kind: str, server: Server) -> None:
         for runtime, (memory, state) in ((here, here.remember(features, mask)), (there, there.remember(features, mask)))
     )
     assert one == other
+    (told, _), (heard, _) = here.remember(features, mask), there.remember(features, mask)
+    assert told.keys() == heard.keys()
+    assert all(np.allclose(value, heard[name], atol=1e-4) for name, value in told.items())
 
 
 @pytest.mark.parametrize("graph", ["encoder", "memory"])

@@ -10,24 +10,29 @@ from torch import Tensor
 
 from video_captioning.errors import ConfigError
 from video_captioning.models import registry
+from video_captioning.models.advanced import Advanced, Shown
 from video_captioning.models.interface import CaptioningModel, Memory, State
 
 FEATURES, POSITIONS, VOCABULARY, MAX_FRAMES, MAX_TOKENS = 6, 3, 11, 5, 8
 COMMON = {"features": FEATURES, "positions": POSITIONS, "vocabulary": VOCABULARY, "width": 16, "max_tokens": MAX_TOKENS}
+ADVANCED = {"heads": 2, "encoder_layers": 2, "decoder_layers": 2, "feedforward": 32, "max_frames": MAX_FRAMES}
+CONCEPTS = "advanced_concepts"
 SIZES: dict[str, dict[str, Any]] = {
     "baseline": COMMON,
     "attention": COMMON | {"encoder_width": 8, "attention_width": 4},
-    "advanced": COMMON
-    | {"heads": 2, "encoder_layers": 2, "decoder_layers": 2, "feedforward": 32, "max_frames": MAX_FRAMES},
+    "advanced": COMMON | ADVANCED,
+    CONCEPTS: COMMON | ADVANCED | {"concepts": 7, "concept_slots": 3},
 }
 every_model = pytest.mark.parametrize("kind", SIZES)
 
 
 def model(kind: str) -> CaptioningModel:
     torch.manual_seed(0)
-    made = registry.create(kind, **SIZES[kind]).eval()
+    made = registry.create(kind.partition("_")[0], **SIZES[kind]).eval()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
+    if isinstance(made, Advanced) and kind == CONCEPTS:  # each is named by other words
+        made.concepts.names[:, 0] = torch.arange(4, 11)
     return made
 
 
@@ -72,7 +77,10 @@ def test_step_by_step_is_teacher_forcing(kind: str, lengths: list[int], captions
     forced = made.logits(made(features, mask, tokens.view(len(lengths), captions, length)))
     assert forced.shape == (len(lengths), captions, length, VOCABULARY)
     assert torch.allclose(stepped, forced.flatten(0, 1), atol=1e-4)
-    assert torch.allclose(attention.sum(2), torch.ones(attention.shape[:2]), atol=1e-5)
+    if kind == CONCEPTS:  # the rest goes to them
+        assert (attention.sum(2) < 1).all() and (attention.sum(2) > 0).all()
+    else:
+        assert torch.allclose(attention.sum(2), torch.ones(attention.shape[:2]), atol=1e-5)
 
 
 @every_model
@@ -148,6 +156,28 @@ def test_the_picture_and_the_order_of_frames_matter(kind: str) -> None:
         assert not torch.allclose(said, made(features.flip(1), mask, tokens), atol=1e-3)
 
 
+@torch.inference_mode()
+def test_concepts_are_what_the_frames_show_and_can_be_put_in_their_place() -> None:
+    made = model(CONCEPTS)
+    features, mask = clips([4, 2], fill=50.0)
+    memory, _ = made.encode(features, mask)
+    logits = made.concepts.head(features[:, :, 0])
+    assert torch.equal(memory["concepts"], logits)
+    assert memory["memory"].shape[1] == memory["memory_mask"].shape[1] == 4 * POSITIONS + 3
+    means = torch.stack([logits[0].mean(0), logits[1, :2].mean(0)])
+    shown = Shown(means.topk(3).indices, means.topk(3).values)
+    assert torch.allclose(made.encode(features, mask, shown)[0]["memory"], memory["memory"], atol=1e-5)
+    other = Shown((shown.concepts + 1) % 7, shown.logits)
+    assert not torch.allclose(made.encode(features, mask, other)[0]["memory"], memory["memory"], atol=1e-3)
+    nothing = Shown(shown.concepts, torch.full_like(shown.logits, -torch.inf))
+    assert not made.encode(features, mask, nothing)[0]["memory_mask"][:, 4 * POSITIONS :].any()
+
+
+def test_more_slots_than_concepts_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.concept_slots must be at most model\.concepts, which is 2"):
+        registry.create("advanced", **SIZES["advanced"], concepts=2, concept_slots=3)
+
+
 @every_model
 def test_every_weight_learns_and_no_gradient_is_wild(kind: str) -> None:
     made = model(kind).train()
@@ -155,6 +185,9 @@ def test_every_weight_learns_and_no_gradient_is_wild(kind: str) -> None:
     tokens = sentences(6, 8).view(3, 2, 8)
     made.logits(made(features, mask, tokens)).log_softmax(3)[..., 3].sum().backward()
     for name, parameter in made.named_parameters():
+        if name.startswith("concepts.head"):  # it learns from what people say, not from what the decoder would like
+            assert parameter.grad is None
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
@@ -192,12 +225,13 @@ def test_longer_than_any_position_still_works(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        *((kind, change) for kind in SIZES for change in ({"width": 0}, {"max_tokens": 2}, {"dropout": 1.0})),
+        *((kind, change) for kind in registry.MODELS for change in ({"width": 0}, {"max_tokens": 2}, {"dropout": 1.0})),
         *(("attention", change) for change in ({"encoder_width": 0}, {"attention_width": 0})),
         *(
             ("advanced", change)
             for change in (
                 *({"heads": 0}, {"heads": 3}, {"decoder_layers": 0}, {"encoder_layers": -1}),
+                *({"concepts": -1}, {"concept_slots": 0}),
                 *({"feedforward": 0}, {"max_frames": 0}, {"dropout": -0.1}),
             )
         ),

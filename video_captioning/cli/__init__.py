@@ -48,7 +48,7 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def vidcap() -> None:
-    """Short videos in, true English sentences out.
+    """Short videos in, English sentences out.
 
     \b
     vidcap caption clip.mp4     what is in this clip?

@@ -129,7 +129,7 @@ def available(bundle: Bundle, checkpoint: Path | None, triton: tuple[str, int] |
     if checkpoint:
         with needs("vidcap benchmark with a checkpoint", "export"):
             parts = engines.open_checkpoint(checkpoint, bundle)
-            found["torch"] = engines.in_torch(*parts)
+            found["torch"] = engines.in_torch(bundle, *parts)
             if int8:
                 found[FLOAT32] = engines.exported(bundle, *parts)
     elif int8:

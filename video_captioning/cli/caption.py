@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 SAMPLING = ("fps", "max_frames", "frames", "keyframes")
 DECODING = (
     *("beam", "max_tokens", "min_tokens", "length_penalty", "no_repeat_ngram"),
-    *("consensus", "temperature", "top_k", "top_p", "seed", "alternatives"),
+    *("consensus", "support", "temperature", "top_k", "top_p", "seed", "alternatives"),
 )
-SECTIONS = {"Frames (default: what the model was made for)": SAMPLING, "Sentences (default: the model's own)": DECODING}
+SECTIONS = {
+    "Frames (default: what the model was made for)": SAMPLING,
+    "Sentences (default: the model's own)": (*DECODING, "min_confidence"),
+}
 
 
 class Sectioned(click.Command):
@@ -40,6 +43,13 @@ class Sectioned(click.Command):
         for heading, records in rows.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=24)
+
+
+def share(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """For an option's `callback`: a number from 0 to 1, which a NaN is not. Raises click.BadParameter."""
+    if value is not None and not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not a number from 0 to 1.")
+    return value
 
 
 @click.command(cls=Sectioned)
@@ -65,6 +75,7 @@ class Sectioned(click.Command):
     metavar="FILE",
     help="Write there, at the end and whole; after Ctrl-C, what was finished.",
 )
+@click.option("--tags", is_flag=True, help="After each sentence a tab and what is to be seen; JSON always has it.")
 @click.option("--segments", is_flag=True, help="A sentence a scene, with its times: for long videos.")
 @click.option("--sidecar", is_flag=True, help="Write clip.txt beside each clip, too.")
 @click.option("--skip-existing", "existing", flag_value="skip", help="Leave out clips that have a sidecar.")
@@ -85,16 +96,25 @@ class Sectioned(click.Command):
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours long sentences.")
 @click.option("--no-repeat-ngram", type=int, metavar="N", help="Never say N pieces of words twice.")
 @click.option("--consensus", type=float, metavar="X", help="How much agreement in the search counts; 0: off.")
+@click.option("--support", type=float, metavar="X", help="How much the confidence of the words counts; 0: off.")
 @click.option("--temperature", type=float, metavar="X", help="Draw at random; the lower, the safer.")
 @click.option("--top-k", type=int, metavar="N", help="Draw from the K likeliest.")
 @click.option("--top-p", type=float, metavar="X", help="Draw from the likeliest with this share.")
 @click.option("--seed", type=int, metavar="N", help="Of the draw.")
 @click.option("--alternatives", type=int, metavar="N", help="Sentences a clip, best first.")
+@click.option(
+    "--min-confidence",
+    type=float,
+    metavar="P",
+    callback=share,
+    help="Say less where the model is less sure than this, 0 to 1: the next sentence, what is to be seen, or nothing.",
+)
 def caption(
     paths: tuple[str, ...],
     model: str,
     form: Format,
     output: Path | None,
+    tags: bool,
     segments: bool,
     sidecar: bool,
     existing: Existing | None,
@@ -117,7 +137,8 @@ def caption(
 
     For one file the text is the sentence alone; for several, a folder or a
     pattern each line is the path, a tab and the sentence. With --segments the
-    times and a tab stand before each sentence, and json is an array. What is
+    times and a tab stand before each sentence, and json is an array; with
+    --tags a tab and the tags, commas between them, stand after it. What is
     wrong with a file is told on standard error, the others are captioned, and
     the exit status is 1.
     """
@@ -126,8 +147,12 @@ def caption(
 
     problems = Problems()
     if clips := wanted(paths, output, sidecar, existing, problems):
-        made = captions(load(model, threads=threads), clips, segments, batch_size, options)
-        with Results(output, form, is_one_file(paths), segments) as results, progress(len(clips)) as advance:
+        captioner = load(model, threads=threads)
+        if tags and captioner.bundle.concepts is None:
+            problem = f"the model '{captioner.bundle.name}' has no tags"
+            raise ConfigError(f"{problem}; leave out --tags, or choose a model with tags, such as default")
+        made = captions(captioner, clips, segments, batch_size, options)
+        with Results(output, form, is_one_file(paths), segments, tags) as results, progress(len(clips)) as advance:
             for clip, found in zip(clips, made, strict=True):
                 deliver(clip, found, partial(framed, prefix=prefix, suffix=suffix), results, sidecar, problems)
                 advance()
@@ -177,7 +202,7 @@ def captions(
     captioner: Captioner, clips: Sequence[Path], segments: bool, batch_size: int, options: Mapping[str, Any]
 ) -> Iterator[Iterable[Caption | MediaError]]:
     """What is said of each clip, with the options that were given: one caption, or one a segment; or its error."""
-    chosen = given(captioner, options)
+    chosen = given(captioner, options) | {"min_confidence": options["min_confidence"]}
     if segments:
         return (of_segments(captioner, clip, batch_size, chosen) for clip in clips)
     return ([found] for found in captioner.captions(clips, batch_size=batch_size, **chosen))

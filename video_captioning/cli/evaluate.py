@@ -79,8 +79,11 @@ def evaluate(
         complain(str(error))
     tell_where_weights_come_from(None, len(found.items))
     warn_of_empty({listing: found.scores})
-    text = report.scores_json(found, listing, command) if as_json else table({printable(model): found.scores}, {})
-    click.echo(text, nl=False)
+    if as_json:
+        click.echo(report.scores_json(found, listing, command), nl=False)
+    else:
+        click.echo(table({printable(model): found.scores}, {}), nl=False)
+        click.echo("\n".join(["", *(f" {name:30}{value}" for name, value in report.truth(found).items())]))
     if found.failed:
         complain(f"{len(found.failed)} of {len(chosen)} items could not be captioned; the others are scored")
         raise click.exceptions.Exit(1)

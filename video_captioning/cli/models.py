@@ -14,6 +14,7 @@ from video_captioning.errors import BundleError
 
 if TYPE_CHECKING:
     from video_captioning.bundle import Bundle
+    from video_captioning.concepts import Concepts
 
 
 @click.command()
@@ -58,9 +59,21 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "preprocess": bundle.preprocess,
         "sampling": asdict(bundle.sampling),
         "decoding": asdict(bundle.decoding),
+        "tags": None if bundle.concepts is None else calibration(bundle.concepts),
+        "confidence": None if bundle.confidence is None else asdict(bundle.confidence),
         "scores": bundle.scores,
         "parity": bundle.parity,
         "made_by": bundle.made_by,
+    }
+
+
+def calibration(concepts: Concepts) -> dict[str, Any]:
+    """How many there are, and how their scores come about."""
+    return {
+        "number": len(concepts.names),
+        "scale": concepts.scale,
+        "shift": concepts.shift,
+        "threshold": concepts.threshold,
     }
 
 
@@ -69,11 +82,12 @@ def table(found: list[dict[str, Any]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table("name", "version", "kind", "MB", "licence", "scores", box=SIMPLE_HEAD, show_edge=False)
+    grid = Table("name", "version", "kind", "MB", "licence", "says", "scores", box=SIMPLE_HEAD, show_edge=False)
     for about in found:
         scores = "\n".join(" ".join(pair) for pair in flat(about["scores"]))
         names = (about["name"], about["version"], about["kind"], f"{about['bytes'] / 1e6:.1f}", about["licence"])
-        grid.add_row(*names, scores)
+        says = ["sentences", *(each for each in ("tags", "confidence") if about[each])]
+        grid.add_row(*names, "\n".join(says), scores)
     console = Console(markup=False, highlight=False)
     with console.capture() as captured:
         console.print(grid)

@@ -104,11 +104,19 @@ class Results:
     after Ctrl-C too; where no caption was made or anything else went wrong, a file that was there stays as it was.
     """
 
-    def __init__(self, output: Path | None, form: Format, alone: bool, segments: bool = False) -> None:
-        """`alone`: a single clip, so that text needs no name and, unless there are `segments`, JSON no array."""
+    def __init__(
+        self, output: Path | None, form: Format, alone: bool, segments: bool = False, tags: bool = False
+    ) -> None:
+        """What is written, and where.
+
+        Args:
+            alone: a single clip, so that text needs no name and, unless there are `segments`, JSON no array.
+            tags: text has them, too.
+        """
         self._file = WholeFile(output) if output else None
         self._form = form
         self._alone = alone
+        self._tags = tags
         self._array = form == "json" and (segments or not alone)
         self._count = 0
 
@@ -127,7 +135,8 @@ class Results:
         if self._form == "text":
             head = times(caption) if self._alone else f"{printable(path)}\t{times(caption)}"
             sentences = (caption.text, *(other.text for other in caption.alternatives))
-            self._say("".join(f"{head}{sentence}\n" for sentence in sentences))
+            tail = f"\t{printable(', '.join(tag.name for tag in caption.tags or ()))}" if self._tags else ""
+            self._say("".join(f"{head}{sentence}{tail}\n" for sentence in sentences))
         else:
             # ASCII, so that any encoding carries it; undecodable bytes of a name stay as the surrogates Python reads.
             line = json.dumps(caption.to_dict())

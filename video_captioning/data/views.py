@@ -1,4 +1,4 @@
-"""Views of pictures: crops, mixes and other colours."""
+"""Views of pictures: crops and other colours."""
 
 from __future__ import annotations
 
@@ -22,17 +22,6 @@ def crop(frames: np.ndarray, smallest: float, rng: np.random.Generator) -> Tenso
     top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
     part = torch.from_numpy(frames[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     return shrink(part, side)
-
-
-def paste(picture: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    """A picture with a part of another in a part of it, both `[1, 3, T, T]` (CutMix, Yun et al. 2019)."""
-    side = picture.shape[3]
-    height, width = rng.integers(side // 3, side * 3 // 4, 2)
-    top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
-    place = np.s_[..., top : top + height, left : left + width]
-    mixed = picture.clone()
-    mixed[place] = other[place]
-    return mixed
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:

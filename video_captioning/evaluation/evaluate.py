@@ -8,10 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from video_captioning.captioner import Caption, Captioner
 from video_captioning.data.items import Item
-from video_captioning.decoding import Decoding
+from video_captioning.decoding import Decoding, Floats
 from video_captioning.errors import DataError, MediaError, VidcapError
+from video_captioning.evaluation.calibration import Calibration, of_sentences, of_words
+from video_captioning.evaluation.support import Support, support
+from video_captioning.evaluation.tags import Precision, precision
 from video_captioning.frames import Sampling
 from video_captioning.metrics.score import USUAL, Scores, score
 
@@ -31,6 +36,12 @@ class Evaluation:
     sampling: Sampling
     decoding: Decoding
     shuffled: bool
+    support: Support
+    """Of the content words of the captions."""
+    tags: Precision | None
+    """Of the concepts; None of a model without."""
+    calibration: dict[str, Calibration]
+    """Of the confidence of `sentences` and of content `words`; empty of a model without, or that said none."""
 
     @property
     def references(self) -> dict[str, list[str]]:
@@ -49,6 +60,9 @@ class Evaluation:
             "sampling": asdict(self.sampling),
             "decoding": asdict(self.decoding),
             "shuffled": self.shuffled,
+            "support": self.support.to_dict(),
+            "tags": self.tags and self.tags.to_dict(),
+            "calibration": {of: found.to_dict() for of, found in self.calibration.items()} or None,
         }
 
 
@@ -101,27 +115,42 @@ def evaluate(
     check_ids(items)
     captioner = model if isinstance(model, Captioner) else load(model)
     decoding, sampling = decoding or captioner.bundle.decoding, sampling or captioner.bundle.sampling
+    concepts = captioner.bundle.concepts
     captioned: list[Item] = []
     captions: list[Caption] = []
+    seen: list[Floats] = []
     failed: dict[str, MediaError] = {}
-    made = captioner.captions([item.path for item in items], sampling=sampling, decoding=decoding)
+    made = captioner.examined([item.path for item in items], sampling=sampling, decoding=decoding)
     for item, found in zip(items, made, strict=True):
         if isinstance(found, MediaError):
             failed[item.id] = found
         else:
             captioned.append(item)
-            captions.append(found)
+            captions.append(found.caption)
+            if concepts and found.concepts is not None:
+                seen.append(concepts.calibrated(found.concepts))
         advance()
     if not captions:
         raise VidcapError(f"nothing could be captioned: {next(iter(failed.values()), 'there are no items')}")
     if shuffle:
-        captions = captions[1:] + captions[:1]
-    scores = score(
-        {item.id: item.captions for item in captioned},
-        {item.id: caption.text for item, caption in zip(captioned, captions, strict=True)},
-        metrics=metrics,
+        captions, seen = captions[1:] + captions[:1], seen[1:] + seen[:1]
+    references = {item.id: item.captions for item in captioned}
+    hypotheses = {item.id: caption.text for item, caption in zip(captioned, captions, strict=True)}
+    supported = support(references, hypotheses)
+    wanted = list(references.values())
+    calibrated = {"sentences": of_sentences(captions, supported), "words": of_words(captions, wanted)}
+    return Evaluation(
+        tuple(captioned),
+        tuple(captions),
+        score(references, hypotheses, metrics=metrics),
+        failed,
+        sampling,
+        decoding,
+        shuffle,
+        supported,
+        precision(concepts, np.stack(seen), wanted) if concepts and seen else None,
+        {of: found for of, found in calibrated.items() if found},
     )
-    return Evaluation(tuple(captioned), tuple(captions), scores, failed, sampling, decoding, shuffle)
 
 
 def check_ids(items: Sequence[Item]) -> None:

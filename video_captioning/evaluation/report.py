@@ -23,6 +23,10 @@ PICTURED = 25  # best, and as many worst; with the frames of all 3,000 items of 
 REPEATED = 12  # sentences that were said more than once
 SHOWN = ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")  # of each item, where they were measured
 RANKED_BY = "CIDEr-D"
+RELIABILITY = (
+    "How often it is right beside how sure it is, in bins that hold equally many. A sentence counts as right if "
+    "references use at least half of its content words, a word if one uses it."
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def page(evaluation: Evaluation, data: str, command: str) -> str:
     sections = {
         "Best": (f"The highest {RANKED_BY}.", cards(ranked[:half])),
         "Worst": (f"The lowest {RANKED_BY}, the worst first.", cards(ranked[half:][::-1][:PICTURED])),
+        "Confidence": (RELIABILITY, reliability(evaluation)),
         "Most repeated": ("What was said of several items, and one frame of some of them.", repeated(found)),
         "Not captioned": ("These are not in the scores.", failures(evaluation)),
     }
@@ -99,7 +104,7 @@ def page(evaluation: Evaluation, data: str, command: str) -> str:
         about=definitions(about),
         nav="".join(f'<a href="#{anchor(title)}">{title}</a>' for title in [*kept, "All"]),
         scores=score_rows(evaluation),
-        diversity=definitions(varied(evaluation.scores)),
+        diversity=definitions(varied(evaluation.scores) | truth(evaluation)),
         sections="".join(
             f'<h2 id="{anchor(title)}">{title}</h2><p>{note}</p>{body}' for title, (note, body) in kept.items()
         ),
@@ -107,6 +112,20 @@ def page(evaluation: Evaluation, data: str, command: str) -> str:
         columns="".join(f'<th class="number"><button>{name}</button>' for name in shown(found[0])),
         rows="\n".join(table_row(row) for row in found),
     )
+
+
+def truth(evaluation: Evaluation) -> dict[str, str]:
+    """What is true of what was said, in words."""
+    found = evaluation.support
+    told = {
+        "content words supported": f"{found.share:.1%} of {sum(found.words)}",
+        "captions, all supported": str(found.all),
+        "captions, none supported": str(found.none),
+    }
+    if evaluation.tags:
+        told["average precision of tags"] = f"{evaluation.tags.mean:.3f}, mean of {evaluation.tags.items}"
+    errors = {of: f"{one.error:.3f}" for of, one in evaluation.calibration.items()}
+    return told | {f"calibration error, {of}": error for of, error in errors.items()}
 
 
 def text(value: object) -> str:
@@ -147,8 +166,29 @@ def score_rows(evaluation: Evaluation) -> str:
     return "".join(lines)
 
 
+def reliability(evaluation: Evaluation) -> str:
+    """For sentences and for words, a row for each bin: the mark is what was right, the band its distance."""
+    tables = []
+    for of, found in evaluation.calibration.items():
+        lines = []
+        for one in found.bins:
+            places = {"low": min(one.confidence, one.right), "at": one.right, "high": max(one.confidence, one.right)}
+            style = ";".join(f"--{place}:{100 * number:.2f}%" for place, number in places.items())
+            lines.append(
+                f'<tr><th>{one.low:.2f}\N{EN DASH}{one.high:.2f}<td class="bar"><div class="range" style="{style}">'
+                f'<i></i><b></b></div><td class="number">{one.confidence:.3f}<td class="number">{one.right:.3f}'
+                f'<td class="number">{one.count}'
+            )
+        heads = "".join(f'<th class="number">{name}' for name in ("mean", "right", of))
+        tables.append(
+            f'<div><table><thead><tr><th>confidence<th class="bar">{heads}<tbody>{"".join(lines)}</table></div>'
+        )
+    return f'<div class="overview">{"".join(tables)}</div>' if tables else ""
+
+
 def shown(row: Row) -> dict[str, float]:
-    return {name: row.scores[name] for name in SHOWN if name in row.scores}
+    values = {name: row.scores[name] for name in SHOWN if name in row.scores}
+    return values if row.caption.confidence is None else values | {"confidence": row.caption.confidence}
 
 
 def cards(chosen: Sequence[Row]) -> str:

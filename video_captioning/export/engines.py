@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from video_captioning.bundle import Bundle, Runtime
-from video_captioning.decoding import Arrays, Decoding, Special, decode
+from video_captioning.confidence import Judge
+from video_captioning.decoding import Arrays, Decoding
 from video_captioning.errors import CheckpointError, VidcapError
 from video_captioning.export.triton import OPTIONS
 from video_captioning.export.triton_client import Client, connect, one_line
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from video_captioning.models.backbone import Backbone
     from video_captioning.models.interface import CaptioningModel
 
-SPECIAL = Special(Tokenizer.bos, Tokenizer.eos, Tokenizer.pad, Tokenizer.unk)  # that of `runtime` would load torch
 AT_ONCE = 256  # requests to Triton: as many as the largest batch
 
 
@@ -59,8 +59,9 @@ class Stages(Protocol):
     def step(self, tokens: np.ndarray, state: Arrays, memory: Arrays, /) -> tuple[np.ndarray, Arrays, np.ndarray]: ...
 
 
-def local(runtime: Stages) -> Engine:
-    """An engine in this process, timed stage by stage."""
+def local(runtime: Stages, bundle: Bundle) -> Engine:
+    """An engine in this process, timed stage by stage; of its hypotheses it prefers what the bundle prefers."""
+    judge = Judge(Tokenizer.load(bundle.tokenizer), bundle.concepts, bundle.confidence)
 
     def engine(clips: Sequence[Clip], decoding: Decoding) -> Answer:
         times = [perf_counter()]
@@ -68,17 +69,17 @@ def local(runtime: Stages) -> Engine:
         times.append(perf_counter())
         memory, state = runtime.remember(features, mask)
         times.append(perf_counter())
-        found = decode(runtime.step, state, memory, decoding, SPECIAL)
+        found = judge.search(runtime.step, state, memory, mask, decoding)
         times.append(perf_counter())
         seconds = dict(zip(("encode", "memory", "generate"), np.diff(times).tolist(), strict=True))
-        return Answer([best.tokens for best, *_ in found], seconds)
+        return Answer([one.said[0].hypothesis.tokens for one in found], seconds)
 
     return engine
 
 
 def as_it_is(bundle: Bundle) -> Loader:
     """The bundle in ONNX Runtime, as `vidcap caption` runs it."""
-    return lambda threads: local(Runtime(bundle, threads))
+    return lambda threads: local(Runtime(bundle, threads), bundle)
 
 
 def in_float32(bundle: Bundle) -> Loader:
@@ -87,7 +88,7 @@ def in_float32(bundle: Bundle) -> Loader:
 
     def load(threads: int) -> Engine:
         with in_float(bundle) as floats:
-            return local(Runtime(floats, threads))
+            return local(Runtime(floats, threads), bundle)
 
     return load
 
@@ -110,12 +111,12 @@ def open_checkpoint(path: str | Path, bundle: Bundle) -> tuple[Backbone, Caption
     return backbone, model
 
 
-def in_torch(backbone: Backbone, model: CaptioningModel) -> Loader:
+def in_torch(bundle: Bundle, backbone: Backbone, model: CaptioningModel) -> Loader:
     import torch
 
     from video_captioning.export.runtime import TorchRuntime
 
-    engine = local(TorchRuntime(backbone, model))
+    engine = local(TorchRuntime(backbone, model), bundle)
 
     def load(threads: int) -> Engine:
         torch.set_num_threads(threads)
@@ -137,7 +138,7 @@ def exported(bundle: Bundle, backbone: Backbone, model: CaptioningModel) -> Load
             files = {name: Path(folder) / FILES[name] for name in graphs}
             for name, file in files.items():
                 file.write_bytes(graphs[name])
-            return local(Runtime(replace(bundle, graphs=files, int8={}), threads))
+            return local(Runtime(replace(bundle, graphs=files, int8={}), threads), bundle)
 
     return load
 

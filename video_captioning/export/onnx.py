@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,7 +26,12 @@ from video_captioning.models.interface import CaptioningModel, State
 
 OPSET = 18
 TOLERANCE = 1e-3
+CONCEPTS = "concepts.json"
+UNCALIBRATED = {"scale": 1.0, "shift": 0.0, "threshold": 0.5}
 FILES = {"encoder": "encoder.onnx", "memory": "memory.onnx", "step": "step.onnx"}
+
+REMEMBERED, TOLD = ("memory", "memory_mask"), ("concepts",)
+"""What of a memory the step graph takes, and what is there to be read."""
 
 Graphs = dict[str, dict[str, Any]]
 
@@ -37,7 +43,7 @@ class MemoryGraph(nn.Module):
 
     def forward(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, ...]:
         memory, state = self.model.encode(features, frame_mask)
-        return memory["memory"], memory["memory_mask"], *state.values()
+        return *(memory[name] for name in (*REMEMBERED, *TOLD) if name in memory), *state.values()
 
 
 class StepGraph(nn.Module):
@@ -92,10 +98,13 @@ def export(
     sampling = Sampling(**description.sampling)
     given = [sample(clip, sampling, Resize(**backbone.resize)).pixels for clip in clips]
     trials = [*trial_clips(backbone), *given]
+    check_names(path, model, description)
     torch_runtime = TorchRuntime(backbone, model)
     with bundle.writing(out) as folder:
         graphs = write_graphs(folder, backbone, model)
         (folder / "tokenizer.model").write_bytes(description.tokenizer)
+        if description.concepts:
+            (folder / CONCEPTS).write_text(json.dumps(description.concepts, ensure_ascii=False, indent=0) + "\n")
         manifest = describe(backbone, description, graphs, name, licence, command, decoding)
 
         def measure() -> Parity:
@@ -117,6 +126,13 @@ def export(
             parity["int8"] = measure()
         bundle.write_manifest(folder, manifest | {"parity": {kind: asdict(found) for kind, found in parity.items()}})
     return parity
+
+
+def check_names(path: str | Path, model: CaptioningModel, description: checkpoint.Description) -> None:
+    """Raise CheckpointError unless it names as many concepts as its model tells of."""
+    told, named = getattr(model.config, "concepts", 0), len(description.concepts)
+    if told != named:
+        raise CheckpointError(path, f"tells of {told} concepts but names {named}", "use another checkpoint of the run")
 
 
 def exact_backbone(description: checkpoint.Description) -> Backbone:
@@ -157,6 +173,7 @@ def describe(
         },
         "scores": {},
         "parity": {},
+        **({"concepts": {"file": CONCEPTS, **UNCALIBRATED}} if description.concepts else {}),
     }
 
 
@@ -170,8 +187,11 @@ def write_graphs(folder: Path, backbone: Backbone, model: CaptioningModel) -> Gr
     memory, state = model.encode(features, mask)
     rows = {name: value.repeat_interleave(3, 0) for name, value in state.items()}
     token = torch.full((6,), 2)
-    _, rows, _ = model.step(token, rows, memory)
-    features_axes, slots = {0: "B", 1: "T"}, {"memory": {0: "B", 1: "S"}, "memory_mask": {0: "B", 1: "S"}}
+    _, rows, attention = model.step(token, rows, memory)
+    slots = slot_axis(memory["memory"].shape[1] - attention.shape[1])
+    remembered = {name: {0: "B", 1: slots} for name in REMEMBERED}
+    told = {name: {0: "B", 1: "T"} for name in TOLD if name in memory}
+    features_axes = {0: "B", 1: "T"}
     states = state_axes(state, rows)
     following = {f"next_{name}": axes for name, axes in states.items()}
     write(folder / FILES["encoder"], backbone, {"frames": frames}, {"frames": {0: "N"}}, {"features": {0: "N"}})
@@ -180,16 +200,22 @@ def write_graphs(folder: Path, backbone: Backbone, model: CaptioningModel) -> Gr
         MemoryGraph(model),
         {"features": features, "frame_mask": mask},
         {"features": features_axes, "frame_mask": features_axes},
-        slots | {name: {0: "B"} for name in states},
+        remembered | told | {name: {0: "B"} for name in states},
     )
     write(
         folder / FILES["step"],
         StepGraph(model, list(states)),
-        {"token": token, **memory, **rows},
-        {"token": {0: "N"}, **slots, **states},
+        {"token": token, **{name: memory[name] for name in REMEMBERED}, **rows},
+        {"token": {0: "N"}, **remembered, **states},
         {"logits": {0: "N"}, **following, "attention": {0: "N", 1: "S"}},
     )
-    return describe_graphs({name: shape(value, states[name]) for name, value in rows.items()})
+    concepts = {name: shape(memory[name], axes) for name, axes in told.items()}
+    return describe_graphs({name: shape(value, states[name]) for name, value in rows.items()}, slots, concepts)
+
+
+def slot_axis(more: int) -> str:
+    """Slots of a memory: the S positions of all frames that attention is told of, and `more`."""
+    return f"S + {more}" if more else "S"
 
 
 def state_axes(before: State, after: State) -> dict[str, dict[int, str]]:
@@ -205,13 +231,16 @@ def shape(value: Tensor, axes: dict[int, str]) -> str:
     return f"{kind}[{', '.join(axes.get(axis, str(size)) for axis, size in enumerate(value.shape))}]"
 
 
-def describe_graphs(states: dict[str, str]) -> Graphs:
-    """What goes in and out of each graph, given the shapes of the state's parts."""
-    slots = {"memory": "[B, S, M]", "memory_mask": "bool [B, S]"}
+def describe_graphs(states: dict[str, str], slots: str, told: dict[str, str]) -> Graphs:
+    """What goes in and out of each graph, given the shapes of the state's parts and of what the memory tells."""
+    remembered = {"memory": f"[B, {slots}, M]", "memory_mask": f"bool [B, {slots}]"}
     inputs_and_outputs = {
         "encoder": ({"frames": "uint8 [N, S, S, 3]"}, {"features": "[N, P, D]"}),
-        "memory": ({"features": "[B, T, P, D]", "frame_mask": "bool [B, T]"}, slots | states),
-        "step": ({"token": "int64 [N]"} | slots | states, {"logits": "[N, V]"} | states | {"attention": "[N, S]"}),
+        "memory": ({"features": "[B, T, P, D]", "frame_mask": "bool [B, T]"}, remembered | told | states),
+        "step": (
+            {"token": "int64 [N]"} | remembered | states,
+            {"logits": "[N, V]"} | states | {"attention": "[N, S]"},
+        ),
     }
     return {
         name: {"file": FILES[name], "inputs": inputs, "outputs": outputs}

@@ -27,10 +27,12 @@ class Parity:
     logits: float
     """Largest difference of logits along torch's greedy captions."""
     attention: float
+    concepts: float = 0.0
+    """Largest difference of the logits of concepts, where there are any."""
 
     def holds(self, tolerance: float) -> bool:
         """Every caption the same, and no logit or weight further off than `tolerance`."""
-        return self.same_captions == self.clips and max(self.logits, self.attention) <= tolerance
+        return self.same_captions == self.clips and max(self.logits, self.attention, self.concepts) <= tolerance
 
 
 def check(reference: TorchRuntime, bundle: Runtime, clips: Sequence[np.ndarray]) -> Parity:
@@ -50,6 +52,7 @@ def check(reference: TorchRuntime, bundle: Runtime, clips: Sequence[np.ndarray])
         features=float(np.abs(features - expected).max()),
         logits=float(np.abs(other_logits - logits).max()),
         attention=float(np.abs(other_attention - attention).max()),
+        concepts=float(np.abs(other_memory["concepts"] - memory["concepts"]).max()) if "concepts" in memory else 0.0,
     )
 
 

@@ -114,16 +114,22 @@ def profile(path: Path, model: ModelProto) -> dict[str, str]:
     """`min`, `opt` and `max` shapes of the inputs with open axes, as trtexec reads them: `token:1,memory:1x1x1536`."""
     shapes: dict[str, list[str]] = {"min": [], "opt": [], "max": []}
     for value in model.graph.input:
-        dimensions = [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        if unknown := [name for name in dimensions if isinstance(name, str) and name not in AXES]:
-            problem = f"input {value.name} has an axis '{unknown[0]}' that no graph of a bundle has"
-            raise BundleError(path, problem, "give a bundle or one of its graphs")
-        if not any(isinstance(dimension, str) for dimension in dimensions):
+        dimensions = value.type.tensor_type.shape.dim
+        if not any(dimension.dim_param for dimension in dimensions):
             continue
-        for kind, place in zip(shapes, Sizes._fields, strict=True):
-            sizes = [getattr(AXES[d], place) if isinstance(d, str) else d for d in dimensions]
-            shapes[kind].append(f"{value.name}:{'x'.join(map(str, sizes))}")
+        sizes = [axis(path, value.name, one.dim_param) if one.dim_param else [one.dim_value] * 3 for one in dimensions]
+        for kind, chosen in zip(shapes, zip(*sizes, strict=True), strict=True):
+            shapes[kind].append(f"{value.name}:{'x'.join(map(str, chosen))}")
     return {kind: ",".join(specs) for kind, specs in shapes.items()}
+
+
+def axis(path: Path, of: str, name: str) -> Sequence[int]:
+    """The sizes of an open axis, which may be a sum such as `S + 16`. Raises BundleError for one of another name."""
+    known, _, more = name.partition(" + ")
+    if known not in AXES:
+        problem = f"input {of} has an axis '{name}' that no graph of a bundle has"
+        raise BundleError(path, problem, "give a bundle or one of its graphs")
+    return [size + int(more or 0) for size in AXES[known]]
 
 
 def trtexec(arguments: Sequence[str], folder: Path, purpose: str) -> str:

@@ -1,12 +1,17 @@
 """The advanced model: a Transformer over all places of all frames, a Transformer decoder over words.
 
 Vaswani et al. 2017 with the norm first (Xiong et al. 2020) and the output tied to the embedding (Press & Wolf 2017).
-The keys and values that the decoder attends to are computed once a clip and are the memory.
+The keys and values that the decoder attends to are computed once per clip and are the memory.
+
+Where the backbone's class token tells which concepts a frame shows, the likeliest of them stand in the memory, too, as
+vectors of the decoder's own words (semantic attention, You et al. 2016, arXiv 1603.03925): the decoder can then name a
+thing that no captioned picture showed, and sentences alone can teach it to (ViECap, Fei et al. 2023, arXiv 2307.16525).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +19,11 @@ from torch.nn import functional
 
 from video_captioning.errors import ConfigError
 from video_captioning.models.interface import MASKED, CaptioningModel, Memory, Sizes, State, slot_mask
+
+NAME_TOKENS = 4
+"""Tokens of a concept's name, at most."""
+LEAST_LOGIT = 12.0
+"""A concept with a logit below the negative of this is not there."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,19 @@ class AdvancedConfig(Sizes):
     """Frames with a position of their own; later ones share the last."""
     max_tokens: int = 64
     """Tokens with a position of their own, `bos` and `eos` included; later ones share the last."""
+    concepts: int = 0
+    """Concepts that the class token tells of; 0: none."""
+    concept_slots: int = 16
+    """How many of them, the likeliest of a clip, stand in the memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_least("heads", "decoder_layers", "feedforward", "max_frames")
-        self.check_least("encoder_layers", least=0)
+        self.check_least("heads", "decoder_layers", "feedforward", "max_frames", "concept_slots")
+        self.check_least("encoder_layers", "concepts", least=0)
         if self.width % self.heads:
             raise ConfigError(f"model.heads must divide model.width: {self.heads} does not divide {self.width}")
+        if 0 < self.concepts < self.concept_slots:
+            raise ConfigError(f"model.concept_slots must be at most model.concepts, which is {self.concepts}")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -129,10 +145,55 @@ class DecoderLayer(nn.Module):
         return x + self.feedforward(x), (keys, values), weights.mean(1).reshape(count, length, -1)
 
 
+class Shown(NamedTuple):
+    """Concepts of clips: what stands in the concept slots."""
+
+    concepts: Tensor
+    """int64 `[B, K]`: numbers of concepts"""
+    logits: Tensor
+    """float `[B, K]`: how sure it is that the clip shows them; -inf where there is none"""
+
+
+class Concepts(nn.Module):
+    """Which concepts a frame shows, and the likeliest of a clip as vectors of the decoder's own words."""
+
+    names: Tensor
+
+    def __init__(self, config: AdvancedConfig) -> None:
+        super().__init__()
+        self.count = config.concept_slots
+        self.head = nn.Linear(config.features, config.concepts).requires_grad_(False)  # learned with the encoder
+        self.sure = nn.Linear(1, config.width)
+        self.norm = nn.LayerNorm(config.width)
+        self.register_buffer("names", torch.zeros(config.concepts, NAME_TOKENS, dtype=torch.int64))  # 0 is `pad`
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Class tokens `[B, T, D]` → logits of the concepts `[B, T, C]`."""
+        logits: Tensor = self.head(classes)
+        return logits
+
+    def likeliest(self, logits: Tensor, frame_mask: Tensor) -> Shown:
+        """The likeliest concepts of each clip, by the mean of their logits over its frames."""
+        real = frame_mask[:, :, None].to(logits.dtype)
+        mean = (logits * real).sum(1) / real.sum(1).clamp(min=1)
+        top = mean.detach().topk(self.count)
+        return Shown(top.indices, top.values)
+
+    def slots(self, shown: Shown, embedding: nn.Embedding) -> tuple[Tensor, Tensor]:
+        """Vectors `[B, K, W]` of concepts, and a mask `[B, K]` that is false where there is none."""
+        tokens = self.names[shown.concepts]
+        real = (tokens != 0)[..., None]
+        words = (embedding(tokens) * real).sum(2) / real.sum(2).clamp(min=1)
+        sure = shown.logits.clamp(min=-LEAST_LOGIT, max=LEAST_LOGIT)[..., None] / LEAST_LOGIT
+        return self.norm(words * words.shape[2] ** 0.5 + self.sure(sure)), shown.logits > -LEAST_LOGIT
+
+
 class Advanced(CaptioningModel):
-    """Places of frames attend to each other; words attend to them and to the words before."""
+    """Positions of frames attend to each other; words attend to them, to concepts, and to the words before."""
 
     config: AdvancedConfig
+    concepts: Concepts
+    """Only where the configuration has some."""
 
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()
@@ -152,11 +213,18 @@ class Advanced(CaptioningModel):
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         nn.init.normal_(self.word_position.weight, std=0.02)
+        if config.concepts:
+            self.concepts = Concepts(config)
 
-    def encode(self, features: Tensor, frame_mask: Tensor) -> tuple[Memory, State]:
-        """Memory holds the decoder layers' keys and values, `[B, T·P, 2·W·layers]`.
+    def encode(self, features: Tensor, frame_mask: Tensor, shown: Shown | None = None) -> tuple[Memory, State]:
+        """Memory holds the decoder layers' keys and values, `[B, S, 2·W·layers]`.
 
+        A model with concepts has `concept_slots` more slots than there are positions, at the end, and the logits of
+        all concepts in each frame as `concepts` `[B, T, C]` in its memory.
         State: `state_keys`, `state_values` float `[B, layers, 0, W]`, `state_position` int64 `[B]`.
+
+        Args:
+            shown: concepts to put in place of what the features tell of.
         """
         batch, frames, positions = features.shape[:3]
         place = torch.arange(frames, device=features.device).clamp(max=self.config.max_frames - 1)
@@ -166,7 +234,15 @@ class Advanced(CaptioningModel):
         bias = torch.where(mask, 0.0, MASKED)[:, None, None].to(x.dtype)
         for layer in self.encoder:
             x = layer(x, bias)
-        memory = {"memory": self.cross_memory(self.encoder_norm(x)), "memory_mask": mask}
+        x = self.encoder_norm(x)
+        memory = {}
+        if self.config.concepts:
+            memory["concepts"] = self.concepts(features[:, :, 0])
+            found, real = self.concepts.slots(
+                shown or self.concepts.likeliest(memory["concepts"], frame_mask), self.embedding
+            )
+            x, mask = torch.cat([x, found], 1), torch.cat([mask, real], 1)
+        memory |= {"memory": self.cross_memory(x), "memory_mask": mask}
         empty = x.new_zeros(batch, len(self.decoder), 0, x.shape[2])
         position = torch.zeros(batch, dtype=torch.int64, device=x.device)
         return memory, {"state_keys": empty, "state_values": empty, "state_position": position}
@@ -185,10 +261,13 @@ class Advanced(CaptioningModel):
             "state_values": torch.stack(values, 1),
             "state_position": state["state_position"] + 1,
         }
-        return self.logits(x[:, 0]), following, attention[:, 0]
+        seen = attention[:, 0]
+        if self.config.concepts:  # what was attended to in the frames
+            seen = seen[:, : seen.shape[1] - self.config.concept_slots]
+        return self.logits(x[:, 0]), following, seen
 
-    def forward(self, features: Tensor, frame_mask: Tensor, tokens: Tensor) -> Tensor:
-        memory, _ = self.encode(features, frame_mask)
+    def forward(self, features: Tensor, frame_mask: Tensor, tokens: Tensor, shown: Shown | None = None) -> Tensor:
+        memory, _ = self.encode(features, frame_mask, shown)
         batch, captions, length = tokens.shape
         x: Tensor = self.embedding(tokens.flatten(0, 1)) + self.word_position.weight[:length]
         x = self.dropout(x)

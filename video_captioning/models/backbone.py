@@ -17,77 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from video_captioning.errors import ConfigError
-from video_captioning.models.compact import CompactEncoder
 from video_captioning.models.efficientnet_lite import NAME, VARIANTS, EfficientNetLite, pretrained
 from video_captioning.models.lite_encoder import LiteEncoder  # noqa: F401 (so that AutoModel knows it)
 
 Positions = Literal["class", "patches", "both"]
 Precision = Literal["float32", "bfloat16", "float16"]
 UNCROPPED = 384  # pixels; models with a `crop_pct` look at a whole picture from this size on
-
-
-class CompactConfig(PretrainedConfig):  # type: ignore[misc]
-    model_type = "vidcap_compact"
-
-    def __init__(
-        self,
-        hidden_size: int = 192,
-        widths: Sequence[int] = (48, 96, 256, 384),
-        blocks: Sequence[int] = (1, 1, 2),
-        layers: int = 4,
-        heads: int = 6,
-        **rest: Any,
-    ) -> None:
-        super().__init__(**rest)
-        self.hidden_size = hidden_size
-        self.widths = list(widths)
-        self.blocks = list(blocks)
-        self.layers = layers
-        self.heads = heads
-
-
-def full_length(features: Tensor) -> Tensor:
-    """Standardised features `[..., D]` as long as a teacher's, √D.
-
-    A regression shrinks what it is unsure of, and a decoder then says what is always true.
-    """
-    lengthened: Tensor = functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
-    return lengthened
-
-
-class CompactModel(PreTrainedModel):  # type: ignore[misc]
-    """The compact encoder in Hugging Face form, its outputs on the teacher's scale.
-
-    The encoder's are standardised and of full length.
-    """
-
-    config_class = CompactConfig
-    main_input_name = "pixel_values"
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, config: CompactConfig) -> None:
-        super().__init__(config)
-        self.encoder = CompactEncoder(config.widths, config.blocks, config.layers, config.heads, config.hidden_size)
-        self.register_buffer("mean", torch.zeros(2, config.hidden_size))
-        self.register_buffer("std", torch.ones(2, config.hidden_size))
-        self.post_init()
-
-    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        features = full_length(self.encoder(pixel_values))
-        kind = torch.ones(features.shape[1], dtype=torch.int64)
-        kind[0] = 0
-        return BaseModelOutput(last_hidden_state=features * self.std[kind] + self.mean[kind])
-
-
-AutoConfig.register(CompactConfig.model_type, CompactConfig)
-AutoModel.register(CompactConfig, CompactModel)
 
 
 class LiteMap(nn.Module):

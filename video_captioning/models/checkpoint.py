@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Description:
     data: str
     """SHA-256 over the training items' feature keys and captions."""
     commit: str | None
+    concepts: list[dict[str, str]] = field(default_factory=list)
+    """`name` and `phrase` of each concept that the model tells of, in the order of its logits."""
 
 
 def describe(checkpoint: dict[str, Any], description: Description) -> None:

@@ -45,7 +45,7 @@ class Sizes:
 class CaptioningModel(nn.Module, ABC):
     """Features of frames → words. `encode` and `step` serve decoding; `forward` is teacher forcing.
 
-    Slots of the memory are the places of all frames, `S = T·P`; real frames come first.
+    Slots of the memory are the positions of all frames, `T·P`, real frames first, and then what else a model remembers.
     """
 
     config: Sizes
@@ -59,7 +59,7 @@ class CaptioningModel(nn.Module, ABC):
 
     @abstractmethod
     def step(self, token: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
-        """One word further: tokens `[N]` → logits `[N, V]`, state, attention `[N, S]`. N is a multiple of B."""
+        """One word further: tokens `[N]` → logits `[N, V]`, state, attention `[N, T·P]`. N is a multiple of B."""
 
     @abstractmethod
     def forward(self, features: Tensor, frame_mask: Tensor, tokens: Tensor) -> Tensor:

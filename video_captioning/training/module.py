@@ -16,10 +16,12 @@ from video_captioning.data.dataset import Batch, world
 from video_captioning.decoding import Decoding, decode
 from video_captioning.errors import ConfigError
 from video_captioning.export.runtime import SPECIAL, Stepper
+from video_captioning.models.advanced import Advanced, Shown
 from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import Tokenizer
 from video_captioning.training.judge import Judge
 from video_captioning.training.optimizer import scheduled_adamw
+from video_captioning.training.sentences import Sentences
 
 GREEDY = Decoding(beam=1, no_repeat_ngram=3)
 
@@ -48,6 +50,11 @@ class Optimization:
     """How much BLEU-4 counts beside CIDEr-D, in self-critical training."""
     unfounded_penalty: float = 0.0
     """How much the share of a caption's words counts against it that no reference has: what is not there costs."""
+    concept_noise: float = 0.0
+    """Deviation of the noise on the logits of the concepts that a decoder is shown: it must not trust them more than it
+    can on clips that nobody trained on."""
+    text: float = 0.0
+    """Sentences of `dataset.text` for each clip of a batch; they need no picture, where a model has concepts."""
     cross_entropy: float = 0.0
     """How much the cross-entropy of references counts beside the reward, in self-critical training: what is rewarded
     stays English (Paulus et al. 2018, equation 16)."""
@@ -56,7 +63,7 @@ class Optimization:
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("weight_decay", "bleu_reward", "unfounded_penalty", "cross_entropy"):
+        for name in ("weight_decay", "bleu_reward", "unfounded_penalty", "cross_entropy", "concept_noise", "text"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"training.{name} must be at least 0, not {getattr(self, name)}")
         for name in ("warmup", "label_smoothing", "feature_dropout", "feature_mixing", "ema"):
@@ -73,8 +80,16 @@ class CaptioningModule(lightning.LightningModule):
         hypotheses: what it said of each validation item, by id, the last time.
     """
 
-    def __init__(self, model: CaptioningModel, optimization: Optimization, judge: Judge, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: CaptioningModel,
+        optimization: Optimization,
+        judge: Judge,
+        seed: int = 0,
+        sentences: Sentences | None = None,
+    ) -> None:
         super().__init__()
+        self.sentences = sentences
         self.model = model
         self.optimization = optimization
         self.judge = judge
@@ -93,9 +108,9 @@ class CaptioningModule(lightning.LightningModule):
         kept = torch.rand(batch.features.shape[:3], device=self.device) >= self.optimization.feature_dropout
         return features * kept[..., None]
 
-    def loss(self, batch: Batch, features: Tensor, smoothing: float) -> Tensor:
-        """Mean cross-entropy a token, weighted by caption; padding counts for nothing and is not computed."""
-        outputs = self.model(features, batch.frame_mask, batch.tokens[:, :, :-1])
+    def loss(self, batch: Batch, features: Tensor, smoothing: float, **shown: Shown) -> Tensor:
+        """Mean cross-entropy per token, weighted by caption; padding counts for nothing and is not computed."""
+        outputs = self.model(features, batch.frame_mask, batch.tokens[:, :, :-1], **shown)
         targets = batch.tokens[:, :, 1:]
         real = targets != Tokenizer.pad
         logits = self.model.logits(outputs[real])
@@ -103,8 +118,32 @@ class CaptioningModule(lightning.LightningModule):
         weights = batch.weights[:, :, None].expand(real.shape)[real]
         return (each * weights).sum() / weights.sum()
 
+    def noisy(self, batch: Batch) -> dict[str, Shown]:
+        """The concepts that the decoder is shown, where there is noise on them."""
+        model, noise = self.model, self.optimization.concept_noise
+        if not noise or not isinstance(model, Advanced) or not model.config.concepts:
+            return {}
+        logits = model.concepts(batch.features[:, :, 0]).detach()
+        return {"shown": model.concepts.likeliest(logits + noise * torch.randn_like(logits[:, :1]), batch.frame_mask)}
+
+    def spoken(self, batch: Batch, index: int) -> Tensor:
+        """The loss on sentences alone."""
+        assert self.sentences is not None
+        rng = np.random.default_rng([self.seed, self.current_epoch, index, world()[0]])
+        count = max(1, round(self.optimization.text * len(batch.tokens)))
+        tokens, shown = self.sentences.draw(count, rng)
+        features = batch.features.new_zeros(count, 1, *batch.features.shape[2:])
+        blind = torch.zeros(count, 1, dtype=torch.bool)
+        text = Batch(features, blind, tokens, torch.ones(count, 1), torch.zeros(count)).to(self.device)
+        return self.loss(
+            text, features, self.optimization.label_smoothing, shown=Shown(*(part.to(self.device) for part in shown))
+        )
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = self.loss(batch, self.disturbed(batch), self.optimization.label_smoothing)
+        features = self.disturbed(batch)
+        loss = self.loss(batch, features, self.optimization.label_smoothing, **self.noisy(batch))
+        if self.sentences is not None:
+            loss = loss + self.optimization.text * self.spoken(batch, index)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.tokens))
         return loss
 

@@ -28,6 +28,7 @@ from video_captioning.errors import CheckpointError, ConfigError, DataError
 from video_captioning.files import write_whole
 from video_captioning.frames import Sampling
 from video_captioning.models import checkpoint, registry
+from video_captioning.models.advanced import AdvancedConfig
 from video_captioning.models.backbone import Backbone
 from video_captioning.models.interface import CaptioningModel
 from video_captioning.tokenizer import Tokenizer
@@ -40,6 +41,7 @@ from video_captioning.training.plots import Plots
 from video_captioning.training.record import RESUME
 from video_captioning.training.samples import Samples
 from video_captioning.training.self_critical import SelfCriticalModule
+from video_captioning.training.sentences import Sentences, read_sentences
 from video_captioning.training.tracking import tracker
 
 OVERFIT_DRAWS = 20.0
@@ -68,7 +70,8 @@ def train(model: str, overrides: list[str]) -> Path:
         if not helper():
             stack.enter_context(claim(out))
         tokenizer = obtain_tokenizer(out, items, config)
-        sizes = model_sizes(config, backbone, tokenizer)
+        concepts = known_concepts(config)
+        sizes = model_sizes(config, backbone, tokenizer) | ({"concepts": len(concepts)} if concepts else {})
         registry.create(model, **sizes)  # says what is wrong with a size before features are computed
         source = obtain_features(items, held, backbone, sampling, config, stack)
         longest, consensus = config.model.max_tokens, float(config.training.consensus)
@@ -76,13 +79,14 @@ def train(model: str, overrides: list[str]) -> Path:
         validation = CaptionDataset(held, source, tokenizer, longest, backbone.grid)
         if not len(data) or not len(validation):
             raise DataError(config.dataset.train, "no item could be decoded", "see the lines above")
-        return learn(data, validation, sizes, backbone, tokenizer, optimization, config)
+        return learn(data, validation, sizes, concepts, backbone, tokenizer, optimization, config)
 
 
 def learn(
     data: CaptionDataset,
     validation: CaptionDataset,
     sizes: dict[str, Any],
+    concepts: list[dict[str, str]],
     backbone: Backbone,
     tokenizer: Tokenizer,
     optimization: Optimization,
@@ -92,7 +96,8 @@ def learn(
     out, kind = Path(config.out), config.model.name
     last = out / "last.ckpt"
     network = start(kind, sizes, tokenizer, last, config.training.initial)
-    module = make_module(network, optimization, data, validation, tokenizer, config)
+    sentences = obtain_sentences(concepts, tokenizer, config)
+    module = make_module(network, optimization, data, validation, tokenizer, config, sentences)
     config.training.batch_size = batch_size(module, data, last, config)
     description = checkpoint.Description(
         kind=kind,
@@ -103,6 +108,7 @@ def learn(
         config=plain(config),
         data=fingerprint(data),
         commit=checkpoint.current_commit(),
+        concepts=concepts,
     )
     tags = {"commit": description.commit, "data": description.data}
     logger = tracker(plain(config.logging), out, plain(config), tags)
@@ -191,6 +197,25 @@ def model_sizes(config: DictConfig, backbone: Backbone, tokenizer: Tokenizer) ->
     return {"features": backbone.width, "positions": backbone.positions, "vocabulary": len(tokenizer), **chosen}
 
 
+def known_concepts(config: DictConfig) -> list[dict[str, str]]:
+    """Those of the checkpoint that the run goes on from: a model has them if that has."""
+    last = Path(config.out) / "last.ckpt"
+    source = last if last.exists() else config.training.initial
+    return [] if source is None else checkpoint.load(source)[1].concepts
+
+
+def obtain_sentences(concepts: list[dict[str, str]], tokenizer: Tokenizer, config: DictConfig) -> Sentences | None:
+    """Sentences that are learned from beside the clips. Raises ConfigError for a model without concepts."""
+    if not config.training.text:
+        return None
+    if not concepts or config.dataset.text is None:
+        lacking = "dataset.text, sentences in a file" if concepts else "training.initial, a checkpoint with concepts"
+        raise ConfigError(f"training.text needs {lacking}; give it or training.text=0")
+    names = [concept["name"] for concept in concepts]
+    slots = AdvancedConfig.concept_slots
+    return Sentences(read_sentences(config.dataset.text), names, tokenizer, config.model.max_tokens, slots)
+
+
 def make_module(
     network: CaptioningModel,
     optimization: Optimization,
@@ -198,10 +223,11 @@ def make_module(
     validation: CaptionDataset,
     tokenizer: Tokenizer,
     config: DictConfig,
+    sentences: Sentences | None,
 ) -> CaptioningModule:
     judge = Judge(validation.items, tokenizer)
     if config.training.objective == "cross_entropy":
-        return CaptioningModule(network, optimization, judge, config.seed)
+        return CaptioningModule(network, optimization, judge, config.seed, sentences)
     reward = Reward(Judge(data.items, tokenizer), optimization.bleu_reward, optimization.unfounded_penalty)
     return SelfCriticalModule(network, optimization, judge, config.seed, reward)
 

@@ -1,0 +1,180 @@
+"""How sure the model may be: concepts and confidence, fitted on the validation sets and written into the bundle.
+
+A word is right where a reference uses it, a concept where enough of them do, a sentence where at least half of its
+content words are right. Logistic regressions tell how likely that is; fitting them on four fifths and measuring on the
+rest, in turn, tells how well (the figures of the model card).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from video_captioning import bundle
+from video_captioning.captioner import Captioner
+from video_captioning.concepts import Concepts
+from video_captioning.confidence import Confidence, Judge, SentenceTerms, WordTerms
+from video_captioning.data.items import Item
+from video_captioning.decoding import Decoding
+from video_captioning.frames import sample
+from video_captioning.words import content_stems, stem, stems
+
+BATCH = 16
+SHARE, REFERENCES = 0.25, 5
+"""A concept is right where this share of up to so many references names it."""
+PRECISION = 0.6
+"""Of the tags that are shown this share, at least, is named by a reference; more are true."""
+RIDGE = 1e-3
+FOLDS = 5
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Observations:
+    """What the model found on validation items, and what of it was right."""
+
+    logits: list[Array] = field(default_factory=list)
+    """Mean over the frames of each item, `[C]`."""
+    named: list[Array] = field(default_factory=list)
+    """Which concepts its references name, bool `[C]`."""
+    words: list[list[tuple[float, float | None, bool]]] = field(default_factory=list)
+    """Of each content word of each hypothesis: log-probability, mean logit of the concept that it names (None without
+    one), and whether a reference uses it."""
+    logprobs: list[float] = field(default_factory=list)
+    """Mean log-probability of each hypothesis's tokens."""
+    owners: list[int] = field(default_factory=list)
+    """Number of the item of each hypothesis."""
+
+
+def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> Observations:
+    """Everything that the search ends with, for each item."""
+    found = Observations()
+    concepts = captioner.bundle.concepts
+    assert concepts is not None
+    judge = Judge(captioner.tokenizer, replace(concepts, scale=1.0, shift=0.0), None)
+    for at in range(0, len(items), BATCH):
+        part = items[at : at + BATCH]
+        clips = [sample(item.path, captioner.bundle.sampling, captioner.bundle.resize).pixels for item in part]
+        features, mask = captioner.runtime.encode(clips)
+        memory, state = captioner.runtime.remember(features, mask)
+        searched = judge.search(captioner.runtime.step, state, memory, mask, decoding, whole=True)
+        for number, (item, one) in enumerate(zip(part, searched, strict=True)):
+            assert one.logits is not None
+            used = {s for caption in item.captions for s in stems(caption)}
+            found.logits.append(one.logits.mean(0))
+            found.named.append(named(concepts, item.captions))
+            for told in one.said:
+                evidence = judge.evidence(told.hypothesis, one.logits)
+                texts = [text for text, _ in captioner.tokenizer.words(told.hypothesis.tokens)]
+                found.words.append(
+                    [
+                        (each.logprob, each.support if each.known else None, content_stems(text)[-1] in used)
+                        for text, each in zip(texts, evidence, strict=True)
+                        if each is not None
+                    ]
+                )
+                found.logprobs.append(told.hypothesis.mean_logprob)
+                found.owners.append(at + number)
+    return found
+
+
+def named(concepts: Concepts, captions: Sequence[str]) -> Array:
+    """Which concepts enough of the references name, bool `[C]`."""
+    used = [{stem(word) for word in stems(caption)} | set(stems(caption)) for caption in captions]
+    least = SHARE * min(len(captions), REFERENCES)
+    return np.array([sum(set(stems(name)) <= words for words in used) >= least for name in concepts.names])
+
+
+def logistic(features: Array, right: Array, weights: Array | None = None) -> Array:
+    """Coefficients `[F]` of a ridge logistic regression on features `[N, F]`, the first of them all one."""
+    signs = np.where(right, 1.0, -1.0)
+    weights = np.ones(len(right)) if weights is None else weights
+
+    def loss(coefficients: Array) -> tuple[float, Array]:
+        margins = signs * (features @ coefficients)
+        value = (weights * np.logaddexp(0, -margins)).sum() / weights.sum() + RIDGE * (coefficients[1:] ** 2).sum()
+        pull = -(weights * signs / (1 + np.exp(np.clip(margins, -50, 50)))) @ features / weights.sum()
+        return value, pull + 2 * RIDGE * np.r_[0.0, coefficients[1:]]
+
+    made: Array = minimize(loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x
+    return made
+
+
+def fit_concepts(found: Observations, concepts: Concepts) -> Concepts:
+    """Scale and shift by which scores are probabilities, and the threshold at which enough tags are right."""
+    logits, right = np.concatenate(found.logits), np.concatenate(found.named)
+    shift, scale = logistic(np.stack([np.ones_like(logits), logits], 1), right)
+    scores = 1 / (1 + np.exp(-(scale * logits + shift)))
+    order = np.argsort(-scores)
+    precision = right[order].cumsum() / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(precision >= PRECISION)
+    threshold = float(scores[order[enough[-1]]]) if len(enough) else 0.5
+    return replace(concepts, scale=float(scale), shift=float(shift), threshold=round(threshold, 3))
+
+
+def fit_confidence(found: Observations, concepts: Concepts, chosen: Array) -> Confidence:
+    """Coefficients from the hypotheses `chosen` (numbers); each item counts the same."""
+    counts = np.bincount([found.owners[i] for i in chosen], minlength=len(found.logits))
+    rows, right, weights = [], [], []
+    for i in chosen:
+        for logprob, support, used in found.words[i]:
+            known = support is not None
+            rows.append([1.0, logprob, concepts.scale * support + concepts.shift if known else 0.0, float(known)])
+            right.append(used)
+            weights.append(1 / counts[found.owners[i]])
+    word = WordTerms(*logistic(np.array(rows), np.array(right), np.array(weights)).tolist())
+    partly = Confidence(word, SentenceTerms(0.0, 0.0, 0.0, 0.0))
+    with_words = [i for i in chosen if found.words[i]]
+    features = np.array([[1.0, *sentence_terms(found, concepts, partly, i)] for i in with_words])
+    held = np.array([np.mean([used for *_, used in found.words[i]]) >= 0.5 for i in with_words])
+    shares = np.array([1 / counts[found.owners[i]] for i in with_words])
+    return replace(partly, sentence=SentenceTerms(*logistic(features, held, shares).tolist()))
+
+
+def sentence_terms(found: Observations, concepts: Concepts, confidence: Confidence, number: int) -> list[float]:
+    """Mean and least logit of a hypothesis's content words, and its log-probability."""
+    terms = confidence.word
+    words = [
+        terms.bias
+        + terms.logprob * logprob
+        + (0.0 if support is None else terms.known + terms.support * (concepts.scale * support + concepts.shift))
+        for logprob, support, _ in found.words[number]
+    ]
+    return [float(np.mean(words)), min(words), found.logprobs[number]]
+
+
+def reliability(found: Observations, concepts: Concepts) -> tuple[Array, Array]:
+    """Confidence of each hypothesis with content words, and whether it is right; each measured by other items' fit."""
+    owners = np.array(found.owners)
+    confidences, right = [], []
+    for fold in range(FOLDS):
+        inside = owners % FOLDS == fold
+        fitted = fit_confidence(found, concepts, np.flatnonzero(~inside))
+        terms = fitted.sentence
+        for i in np.flatnonzero(inside).tolist():
+            if found.words[i]:
+                mean, least, logprob = sentence_terms(found, concepts, fitted, i)
+                logit = terms.bias + terms.mean * mean + terms.least * least + terms.logprob * logprob
+                confidences.append(1 / (1 + np.exp(-logit)))
+                right.append(np.mean([used for *_, used in found.words[i]]) >= 0.5)
+    return np.array(confidences), np.array(right)
+
+
+def calibrate(folder: Path, items: Sequence[Item], decoding: Decoding) -> None:
+    """Write concepts and confidence into the bundle, fitted on the items."""
+    captioner = Captioner(folder)
+    found = observe(captioner, items, decoding)
+    assert captioner.bundle.concepts is not None
+    concepts = fit_concepts(found, captioner.bundle.concepts)
+    confidence = fit_confidence(found, concepts, np.arange(len(found.words)))
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest["concepts"] |= {"scale": concepts.scale, "shift": concepts.shift, "threshold": concepts.threshold}
+    manifest["confidence"] = {"word": vars(confidence.word), "sentence": vars(confidence.sentence)}
+    bundle.write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("schema_version", "files")})
