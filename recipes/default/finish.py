@@ -62,4 +62,5 @@ def embed(made: Path, checkpoint: Path, encoder: Path) -> None:
     shutil.copytree(encoder, FLOAT / "encoder")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     weights = {name: v.half() if v.is_floating_point() else v for name, v in saved["state_dict"].items()}
+    saved["vidcap"]["backbone"]["name"] = str((FLOAT / "encoder").relative_to(BUNDLE.parents[2]))
     torch.save({"vidcap": saved["vidcap"], "state_dict": weights}, FLOAT / "decoder.ckpt")

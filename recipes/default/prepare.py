@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def write_pixels(data: Path, out: Path) -> None:
 
 
 def load_pixels(folder: Path) -> np.ndarray:
-    return np.memmap(folder / "pixels.bin", np.uint8, "r").reshape(-1, SIDE, SIDE, 3)
+    """Whoever writes into them has copies: torch takes no array that is read-only."""
+    return np.memmap(folder / "pixels.bin", np.uint8, "c").reshape(-1, SIDE, SIDE, 3)
 
 
 def write_words(data: Path, out: Path) -> None:
@@ -108,10 +109,8 @@ def write_teacher(out: Path, teacher: Path) -> None:
     np.save(out / "teacher.npy", features.half().numpy())
 
 
-def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of the file in memory."""
-    for at in range(0, len(pixels), BATCH):
-        yield np.array(pixels[at : at + BATCH])
+def batches(pixels: np.ndarray) -> list[np.ndarray]:
+    return [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]
 
 
 def normalised(pixels: np.ndarray) -> Tensor:

@@ -228,6 +228,10 @@ class Seer(lightning.LightningModule):
         patches = self.encoder.patch_head(functional.adaptive_avg_pool2d(x, GRID).flatten(2).transpose(1, 2))
         return torch.cat([token[:, None], patches], 1).float()
 
+    def on_train_batch_start(self, lesson: Lesson, index: int) -> None:
+        """What dropout hides depends on the step, not on where a run began."""
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.global_step]).generate_state(1)[0]))
+
     def training_step(self, lesson: Lesson, index: int) -> Tensor:
         self.encoder.trunk.eval()  # batch normalisation keeps ImageNet's statistics
         features = self.features(lesson.pictures)

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from tests import tiny
 from video_captioning.errors import ConfigError
 from video_captioning.frames import Resize
-from video_captioning.models.backbone import Backbone, CompactConfig, CompactModel, LiteMap, folded
+from video_captioning.models.backbone import Backbone, LiteMap, folded
 from video_captioning.models.efficientnet_lite import VARIANTS, EfficientNetLite
 from video_captioning.models.lite_encoder import LiteEncoder, LiteEncoderConfig
 
@@ -36,17 +36,21 @@ MAKE: dict[str, Any] = {
     "resnet": lambda: hf.ResNetModel(
         hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 32], depths=[1, 1], layer_type="basic")
     ),
-    "compact": lambda: CompactModel(CompactConfig(hidden_size=32, widths=(8, 8, 16, 16), layers=1, heads=2)),
 }
 TOKENS = {"siglip": 0, "resnet": 0, "dinov2 with registers": 5}  # before the patches; elsewhere 1
-SIDES = {"compact": 2}  # patches a side; elsewhere 4
+SIDE = 4  # patches
 PICTURES = torch.randint(
     0, 256, (3, tiny.SIDE, tiny.SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
+LITE = {"size": {"height": 96, "width": 96}, "image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
 
 
 def lite_encoder() -> LiteEncoder:
-    return LiteEncoder(LiteEncoderConfig(hidden_size=32))
+    model = LiteEncoder(LiteEncoderConfig(hidden_size=32))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):  # as they come, all pictures look alike
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, make in MAKE.items():
         torch.manual_seed(0)
         tiny.save_backbone(folder / name, make(), settings)
+    tiny.save_backbone(folder / "lite", lite_encoder(), LITE)
     return folder
 
 
@@ -72,7 +77,7 @@ def test_features_of_several_layers_stand_side_by_side(saved: Path) -> None:
     assert torch.allclose(found[:, :, 32:], torch.nn.functional.layer_norm(first, (32,)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "layer"), [("vit", 0), ("vit", 99), ("resnet", 2), ("compact", 1)])
+@pytest.mark.parametrize(("name", "layer"), [("vit", 0), ("vit", 99), ("resnet", 2), ("lite", 1)])
 def test_layers_that_are_not_there_are_an_error(saved: Path, name: str, layer: int) -> None:
     with pytest.raises(ConfigError, match=f"not {layer}"):
         Backbone(str(saved / name), layers=[layer])
@@ -91,7 +96,7 @@ def test_features_are_those_of_the_model(saved: Path, name: str) -> None:
     expected = getattr(model, "vision_model", model)(pixel_values=normalised(PICTURES)).last_hidden_state
     if expected.ndim == 4:
         expected = expected.flatten(2).transpose(1, 2)
-    side, before = SIDES.get(name, 4), TOKENS.get(name, 1)
+    side, before = SIDE, TOKENS.get(name, 1)
     patches = expected[:, before:]
     assert patches.shape[1] == side * side
     first = expected[:, :1] if before else patches.mean(1, keepdim=True)
@@ -282,7 +287,7 @@ def test_options_out_of_range_are_named() -> None:
 
 
 @pytest.mark.slow
-def test_no_torchvision_and_no_timm_and_a_bad_name_offline(saved: Path, tmp_path: Path) -> None:
+def test_no_torchvision_and_no_timm_and_a_bad_name_offline(saved: Path) -> None:
     code = """
 import sys
 from video_captioning.errors import ConfigError
@@ -296,8 +301,7 @@ for name in ("nobody/no-such-model", "no such name", "/no/such/folder", ""):
     except ConfigError as error:
         print(error)
 """
-    lite = tiny.save_backbone(tmp_path / "lite", lite_encoder())
-    folders = [str(lite), *(str(saved / name) for name in ("vit", "clip", "resnet"))]
+    folders = [str(saved / name) for name in ("lite", "vit", "clip", "resnet")]
     done = subprocess.run(
         [sys.executable, "-c", code, *folders],
         cwd=Path(__file__).parents[2],
@@ -332,13 +336,16 @@ def test_the_real_vit_tiny(shared: Path) -> None:
     assert torch.allclose(backbone(frames), torch.cat([hidden[:, :1], pooled], 1), atol=1e-3)
 
 
-def test_features_of_the_compact_encoder_are_as_long_as_standardised_ones() -> None:
-    """However little it knows of a picture."""
-    model = CompactModel(CompactConfig(hidden_size=8)).eval()
-    with torch.no_grad():
-        plain = model(torch.randn(2, 3, 64, 64)).last_hidden_state
-        assert torch.allclose(plain.norm(dim=2), torch.tensor(8**0.5), rtol=1e-4)
-        model.std.fill_(3.0)
-        model.mean.fill_(1.0)
-        scaled = model(torch.zeros(1, 3, 64, 64)).last_hidden_state
-    assert torch.allclose((scaled - 1).norm(dim=2), torch.tensor(3 * 8**0.5), rtol=1e-4)
+@torch.inference_mode()
+def test_the_lite_encoder_is_linear_in_the_map_of_its_trunk(saved: Path) -> None:
+    backbone = Backbone(str(saved / "lite"), grid=7)
+    assert (backbone.grid, backbone.width, backbone.positions) == (3, 32, 1 + 9)
+    encoder = backbone.model
+    frames = torch.from_numpy(np.stack(tiny.pictures(2, size=(96, 96))))
+    places = encoder.trunk((frames.permute(0, 3, 1, 2).float() - 127) / 128)
+    assert places.shape == (2, 1280, 3, 3) and (places[0] - places[1]).abs().mean() > 0.01
+    found = backbone(frames)
+    assert torch.allclose(found[:, 0], encoder.class_head(places.mean((2, 3))), atol=1e-4)
+    for place in range(9):
+        column = places[:, :, place // 3, place % 3]
+        assert torch.allclose(found[:, 1 + place], encoder.patch_head(column), atol=1e-4)

@@ -122,7 +122,10 @@ def test_what_several_people_described_is_rewarded_and_clips_more_often(
     monkeypatch.setattr(mixture, "PEOPLE", 3)
     mixture.write(data, tmp_path)
     items = read_folder(tmp_path / "references.jsonl")
-    assert {item.id: item.weight for item in items} == {"coco_bus": 1.0, "web_1": mixture.REWARDED}
+    assert {item.id: item.weight for item in items} == {
+        "coco_bus": mixture.REWARDED["coco"],
+        "web_1": mixture.REWARDED["clips"],
+    }
     assert all(len(item.captions) >= 3 for item in items)
 
 

@@ -70,16 +70,17 @@ def train(model: str, overrides: list[str]) -> Path:
         if not helper():
             stack.enter_context(claim(out))
         tokenizer = obtain_tokenizer(out, items, config)
-        concepts = known_concepts(config)
-        sizes = model_sizes(config, backbone, tokenizer) | ({"concepts": len(concepts)} if concepts else {})
+        concepts, slots = known_concepts(config)
+        sizes = model_sizes(config, backbone, tokenizer) | slots
         registry.create(model, **sizes)  # says what is wrong with a size before features are computed
+        sentences = obtain_sentences(concepts, slots, tokenizer, config)
         source = obtain_features(items, held, backbone, sampling, config, stack)
         longest, consensus = config.model.max_tokens, float(config.training.consensus)
         data = CaptionDataset(items, source, tokenizer, longest, backbone.grid, consensus)
         validation = CaptionDataset(held, source, tokenizer, longest, backbone.grid)
         if not len(data) or not len(validation):
             raise DataError(config.dataset.train, "no item could be decoded", "see the lines above")
-        return learn(data, validation, sizes, concepts, backbone, tokenizer, optimization, config)
+        return learn(data, validation, sizes, concepts, sentences, backbone, tokenizer, optimization, config)
 
 
 def learn(
@@ -87,6 +88,7 @@ def learn(
     validation: CaptionDataset,
     sizes: dict[str, Any],
     concepts: list[dict[str, str]],
+    sentences: Sentences | None,
     backbone: Backbone,
     tokenizer: Tokenizer,
     optimization: Optimization,
@@ -96,7 +98,6 @@ def learn(
     out, kind = Path(config.out), config.model.name
     last = out / "last.ckpt"
     network = start(kind, sizes, tokenizer, last, config.training.initial)
-    sentences = obtain_sentences(concepts, tokenizer, config)
     module = make_module(network, optimization, data, validation, tokenizer, config, sentences)
     config.training.batch_size = batch_size(module, data, last, config)
     description = checkpoint.Description(
@@ -197,23 +198,36 @@ def model_sizes(config: DictConfig, backbone: Backbone, tokenizer: Tokenizer) ->
     return {"features": backbone.width, "positions": backbone.positions, "vocabulary": len(tokenizer), **chosen}
 
 
-def known_concepts(config: DictConfig) -> list[dict[str, str]]:
-    """Those of the checkpoint that the run goes on from: a model has them if that has."""
+def known_concepts(config: DictConfig) -> tuple[list[dict[str, str]], dict[str, int]]:
+    """Those of the checkpoint that the run goes on from, and the sizes that they need: a model has them if that has."""
     last = Path(config.out) / "last.ckpt"
     source = last if last.exists() else config.training.initial
-    return [] if source is None else checkpoint.load(source)[1].concepts
+    if source is None:
+        return [], {}
+    origin = checkpoint.load(source)[1]
+    if not origin.concepts or origin.kind != config.model.name:  # of another model: `start` says so
+        return [], {}
+    slots = origin.model.get("concept_slots", AdvancedConfig.concept_slots)
+    return origin.concepts, {"concepts": len(origin.concepts), "concept_slots": slots}
 
 
-def obtain_sentences(concepts: list[dict[str, str]], tokenizer: Tokenizer, config: DictConfig) -> Sentences | None:
-    """Sentences that are learned from beside the clips. Raises ConfigError for a model without concepts."""
+def obtain_sentences(
+    concepts: list[dict[str, str]], sizes: dict[str, int], tokenizer: Tokenizer, config: DictConfig
+) -> Sentences | None:
+    """Sentences that are learned from beside the clips.
+
+    Raises ConfigError for a model without concepts, and for self-critical training, which has no use for them.
+    """
     if not config.training.text:
         return None
+    if config.training.objective == "self_critical":
+        raise ConfigError("training.text is for training.objective=cross_entropy; give training.text=0")
     if not concepts or config.dataset.text is None:
         lacking = "dataset.text, sentences in a file" if concepts else "training.initial, a checkpoint with concepts"
         raise ConfigError(f"training.text needs {lacking}; give it or training.text=0")
     names = [concept["name"] for concept in concepts]
-    slots = AdvancedConfig.concept_slots
-    return Sentences(read_sentences(config.dataset.text), names, tokenizer, config.model.max_tokens, slots)
+    text = read_sentences(config.dataset.text)
+    return Sentences(text, names, tokenizer, config.model.max_tokens, sizes["concept_slots"])
 
 
 def make_module(
