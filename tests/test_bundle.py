@@ -336,8 +336,9 @@ def test_frames_are_encoded_in_calls_of_bounded_size() -> None:
 
 
 def test_what_int8_makes_of_a_clip_depends_on_no_other() -> None:
-    runtime = Runtime(read("default"), threads=1)
-    clips = [np.stack(tiny.pictures(count, count, (160, 160))) // dark for count, dark in ((3, 1), (2, 9), (1, 3))]
+    found = read("default")
+    runtime, size = Runtime(found, threads=1), (found.resize.size,) * 2
+    clips = [np.stack(tiny.pictures(count, count, size)) // dark for count, dark in ((3, 1), (2, 9), (1, 3))]
     features, mask = runtime.encode(clips)
     for row, clip in enumerate(clips):
         assert np.array_equal(features[row, mask[row]], runtime.encode([clip])[0][0])

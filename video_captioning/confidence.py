@@ -100,12 +100,8 @@ class Said:
     words: tuple[float | None, ...]
     """Of each word, 0 to 1; None of a function word."""
     confidence: float | None
-
-    @property
-    def support(self) -> float:
-        """Mean confidence of the content words, 0 without any: nothing speaks for them."""
-        content = [word for word in self.words if word is not None]
-        return float(np.mean(content)) if content else 0.0
+    support: float
+    """Mean confidence of the content words, 0 without any. A word that was used before counts 0: it tells nothing new."""
 
 
 class Found(NamedTuple):
@@ -148,12 +144,15 @@ class Judge:
     def __call__(self, hypothesis: Hypothesis, logits: Floats | None) -> Said:
         """How sure the model is of one hypothesis."""
         if self.confidence is None:
-            return Said(hypothesis, (None,) * len(self.tokenizer.words(hypothesis.tokens)), None)
+            return Said(hypothesis, (None,) * len(self.tokenizer.words(hypothesis.tokens)), None, 0.0)
         words = [None if one is None else self.confidence.of_word(one) for one in self.evidence(hypothesis, logits)]
         content = [word for word in words if word is not None]
         whole = self.confidence.of_sentence(content, hypothesis.mean_logprob)
         sure = tuple(None if word is None else probability(word) for word in words)
-        return Said(hypothesis, sure, probability(whole))
+        stems = [content_stems(text)[-1:] for text, _ in self.tokenizer.words(hypothesis.tokens)]
+        new = [s not in stems[:place] for place, s in enumerate(stems)]
+        told = [word * first for word, first in zip(sure, new, strict=True) if word is not None]
+        return Said(hypothesis, sure, probability(whole), float(np.mean(told)) if told else 0.0)
 
     def search(
         self,

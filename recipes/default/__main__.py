@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from recipes.default import mixture, prepare, see, speak
+from recipes.default import finish, mixture, prepare, see, speak
 
 WORK = Path(".cache/default")
 
@@ -39,7 +39,8 @@ def main(data: Path, teacher: Path) -> None:
     decoder = seen / "decoder.ckpt"
     if not decoder.exists():
         see.save(see.see(data, WORK, seen, config), WORK, seen, config)
-    speak.reward(WORK, speak.speak(WORK, decoder))
+    rewarded = speak.reward(WORK, speak.speak(WORK, decoder))
+    finish.embed(finish.finish(data, rewarded, WORK), rewarded, seen / "encoder")
 
 
 if __name__ == "__main__":

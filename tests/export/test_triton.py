@@ -78,8 +78,9 @@ def test_requests_for_int8_arithmetic_are_not_joined(tmp_path: Path) -> None:
 def test_graphs_say_in_a_plain_session_what_the_bundle_says(tmp_path: Path) -> None:
     """Also those whose weights alone are int8, which a plain session would compute with."""
     triton.export("default", tmp_path / "repository")
-    runtime = bundle.Runtime(bundle.read("default"), threads=1)
-    frames = np.stack(tiny.pictures(4, size=(160, 160)))
+    found = bundle.read("default")
+    runtime = bundle.Runtime(found, threads=1)
+    frames = np.stack(tiny.pictures(4, size=(found.resize.size,) * 2))
     features, mask = runtime.encode([frames])
     memory, _ = runtime.remember(features, mask)
     options = onnxruntime.SessionOptions()

@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.serve.running import PATIENCE
+from video_captioning.bundle import read
 from video_captioning.captioner import Alternative, Caption, Captioner
 
 expect.set_options(timeout=1000 * PATIENCE)
@@ -67,13 +68,14 @@ def strongest(weights: tuple[float, ...]) -> int:
 
 
 def seen(page: Page, selector: str) -> np.ndarray:
-    """What a video or canvas shows, as pixels of the model's size, float `[160, 160, 3]`."""
-    data = page.locator(selector).evaluate("""element => {
+    """What a video or canvas shows, as pixels of the embedded model's size S, float `[S, S, 3]`."""
+    draw = """(element, side) => {
       const canvas = document.createElement("canvas");
-      [canvas.width, canvas.height] = [160, 160];
-      canvas.getContext("2d").drawImage(element, 0, 0, 160, 160);
+      [canvas.width, canvas.height] = [side, side];
+      canvas.getContext("2d").drawImage(element, 0, 0, side, side);
       return canvas.toDataURL().split(",")[1];
-    }""")
+    }"""
+    data = page.locator(selector).evaluate(draw, read("default").resize.size)
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float)
 
 

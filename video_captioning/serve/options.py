@@ -33,6 +33,9 @@ class Given(TypedDict, total=False):
     length_penalty: Annotated[float, Ge(0), Le(10), Field(description="0 favours short sentences")]
     no_repeat_ngram: Annotated[int, Ge(0), Le(100), Field(description="No n-gram of this size twice; 0: off")]
     consensus: Annotated[float, Ge(0), Le(100), Field(description="How much agreement in the search counts")]
+    support: Annotated[
+        float, Ge(0), Le(100), Field(description="How much the confidence of its words counts in the search")
+    ]
     temperature: Annotated[float, Gt(0), Le(100), Field(description="Draw at random; the lower, the safer")]
     top_k: Annotated[int, Ge(0), Le(100_000), Field(description="Draw from the k likeliest; 0: all")]
     top_p: Annotated[float, Gt(0), Le(1), Field(description="Draw from the likeliest with this share")]
