@@ -101,7 +101,7 @@ class Said:
     """Of each word, 0 to 1; None of a function word."""
     confidence: float | None
     support: float
-    """Mean confidence of the content words, 0 without any. A word that was used before counts 0: it tells nothing new."""
+    """Mean confidence of the content words, 0 without any; a word that was used before counts 0."""
 
 
 class Found(NamedTuple):
