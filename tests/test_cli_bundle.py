@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from tests.conftest import MakeClip
 from tests.export import model_hub
 from tests.export.model_hub import TOKEN, ModelHub, stall, status
-from video_captioning.bundle import locate, read
+from video_captioning.bundle import locate, read, write_manifest
 from video_captioning.cli import vidcap
 from video_captioning.data.claim import claim
 from video_captioning.errors import OutputError
@@ -68,9 +69,12 @@ def test_what_was_pushed_and_pulled_says_the_same(hub: ModelHub, tmp_path: Path,
 
 @pytest.mark.slow
 def test_a_killed_pull_goes_on(hub: ModelHub, tmp_path: Path) -> None:
-    hub.hold(REPO, locate("default"))
-    encoder = (locate("default") / "encoder.onnx").read_bytes()
-    assert len(encoder) > 11 << 20, "longer than what the client takes at once"
+    folder = shutil.copytree(locate("default"), tmp_path / "large")
+    encoder = bytes(12 << 20)  # longer than what the client takes at once
+    (folder / "encoder.onnx").write_bytes(encoder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    write_manifest(folder, {key: manifest[key] for key in manifest if key not in ("schema_version", "files")})
+    hub.hold(REPO, folder)
     hub.faults["cdn"] = stall(encoder, 11 << 20)
     process = start(hub, tmp_path, "bundle", "pull", REPO, "out")
     assert hub.stalled.wait(60)
@@ -84,7 +88,7 @@ def test_a_killed_pull_goes_on(hub: ModelHub, tmp_path: Path) -> None:
     code, _, err = run(hub, tmp_path, "bundle", "pull", REPO, "out")
     assert (code, err) == (0, "")
     assert hub.asked("cdn")[0] == f"bytes={10 << 20}-"
-    assert read(tmp_path / "out").sha256 == read("default").sha256
+    assert read(tmp_path / "out").sha256 == read(folder).sha256
     assert not list(tmp_path.glob(".out*"))
 
 

@@ -30,6 +30,8 @@ SHARE, REFERENCES = 0.25, 5
 """A concept is right where this share of up to so many references names it."""
 PRECISION = 0.45
 """Of the tags that are shown this share, at least, is named by a reference; more are true."""
+SHOWN = 100
+"""Tags, at least, over which that share is taken: of a few it is chance."""
 RIDGE = 1e-3
 FOLDS = 5
 
@@ -114,8 +116,8 @@ def fit_concepts(found: Observations, concepts: Concepts) -> Concepts:
     scores = 1 / (1 + np.exp(-(scale * logits + shift)))
     order = np.argsort(-scores)
     precision = right[order].cumsum() / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(precision >= PRECISION)
-    threshold = float(scores[order[enough[-1]]]) if len(enough) else 0.5
+    enough = np.flatnonzero(precision[SHOWN:] >= PRECISION)
+    threshold = float(scores[order[SHOWN + enough[-1]]]) if len(enough) else 0.5
     return replace(concepts, scale=float(scale), shift=float(shift), threshold=round(threshold, 3))
 
 

@@ -104,7 +104,7 @@ def test_a_real_clip_with_the_embedded_model(shared: Path, here: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[0] == Captioner(threads=1)(clip).text
     said = json.loads(Path("there/explanation.json").read_text())
-    assert said["patches"] == 5
+    assert said["patches"] == 4
     for word in said["words"]:
         assert sum(word["weights"]) == pytest.approx(1, abs=1e-4)
     assert "<video" in Path("there/index.html").read_text()

@@ -108,9 +108,9 @@ def test_without_onnx_int8_is_measured_alone(int8: Path, clips: list[Path], monk
 
 @pytest.mark.slow
 def test_the_embedded_model_on_a_real_clip(shared: Path) -> None:
-    clip = sorted((shared / "data" / "clips" / "validation").glob("*.mp4"))[0]
+    clip = shared / "data" / "clips" / "validation" / "msvd_klteYv1Uv9A_27_33.avi"
     float32, whole = rows(run("default", clip, *QUICK))
-    assert [float32["captions"], whole["captions"]] == ["1 of 1", "1 of 1"]
+    assert [float32["captions"], whole["captions"]] == ["1 of 1", "1 of 1"]  # a plain clip: what int8 changes is close
 
 
 # The arithmetic, with engines whose seconds are known
