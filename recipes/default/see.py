@@ -118,7 +118,6 @@ class Lessons(IterableDataset[Lesson]):
         self.columns = [(column, entry["classes"]) for column, entry in enumerate(self.found) if entry["classes"]]
 
     def __iter__(self) -> Iterator[Lesson]:
-        torch.set_num_threads(1)
         config = self.config
         for step in range(self.start, config.steps):
             rng = np.random.default_rng((config.seed, step))
