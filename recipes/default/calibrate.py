@@ -18,16 +18,15 @@ from scipy.optimize import minimize
 
 from video_captioning import bundle
 from video_captioning.captioner import Captioner
-from video_captioning.concepts import Concepts
-from video_captioning.confidence import Confidence, Judge, SentenceTerms, WordTerms
+from video_captioning.concepts import Concepts, sigmoid
+from video_captioning.confidence import Confidence, Evidence, Judge, SentenceTerms, WordTerms
 from video_captioning.data.items import Item
 from video_captioning.decoding import Decoding
+from video_captioning.evaluation.tags import spoken_of
 from video_captioning.frames import sample
-from video_captioning.words import content_stems, stem, stems
+from video_captioning.words import content_stems, stems
 
 BATCH = 16
-SHARE, REFERENCES = 0.25, 5
-"""A concept is right where this share of up to so many references names it."""
 PRECISION = 0.45
 """Of the tags that are shown this share, at least, is named by a reference; more are true."""
 SHOWN = 100
@@ -60,6 +59,7 @@ def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> 
     found = Observations()
     concepts = captioner.bundle.concepts
     assert concepts is not None
+    names = [frozenset(stems(name)) for name in concepts.names]
     judge = Judge(captioner.tokenizer, replace(concepts, scale=1.0, shift=0.0), None)
     for at in range(0, len(items), BATCH):
         part = items[at : at + BATCH]
@@ -71,7 +71,7 @@ def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> 
             assert one.logits is not None
             used = {s for caption in item.captions for s in stems(caption)}
             found.logits.append(one.logits.mean(0))
-            found.named.append(named(concepts, item.captions))
+            found.named.append(spoken_of(names, item.captions))
             for told in one.said:
                 evidence = judge.evidence(told.hypothesis, one.logits)
                 texts = [text for text, _ in captioner.tokenizer.words(told.hypothesis.tokens)]
@@ -85,13 +85,6 @@ def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> 
                 found.logprobs.append(told.hypothesis.mean_logprob)
                 found.owners.append(at + number)
     return found
-
-
-def named(concepts: Concepts, captions: Sequence[str]) -> Array:
-    """Which concepts enough of the references name, bool `[C]`."""
-    used = [{stem(word) for word in stems(caption)} | set(stems(caption)) for caption in captions]
-    least = SHARE * min(len(captions), REFERENCES)
-    return np.array([sum(set(stems(name)) <= words for words in used) >= least for name in concepts.names])
 
 
 def logistic(features: Array, right: Array, weights: Array | None = None) -> Array:
@@ -113,7 +106,7 @@ def fit_concepts(found: Observations, concepts: Concepts) -> Concepts:
     """Scale and shift by which scores are probabilities, and the threshold at which enough tags are right."""
     logits, right = np.concatenate(found.logits), np.concatenate(found.named)
     shift, scale = logistic(np.stack([np.ones_like(logits), logits], 1), right)
-    scores = 1 / (1 + np.exp(-(scale * logits + shift)))
+    scores = sigmoid(scale * logits + shift)
     order = np.argsort(-scores)
     precision = right[order].cumsum() / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(precision[SHOWN:] >= PRECISION)
@@ -127,46 +120,44 @@ def fit_confidence(found: Observations, concepts: Concepts, chosen: Array) -> Co
     rows, right, weights = [], [], []
     for i in chosen:
         for logprob, support, used in found.words[i]:
-            known = support is not None
-            rows.append([1.0, logprob, concepts.scale * support + concepts.shift if known else 0.0, float(known)])
+            rows.append([1.0, *map(float, evidence(concepts, logprob, support))])
             right.append(used)
             weights.append(1 / counts[found.owners[i]])
     word = WordTerms(*logistic(np.array(rows), np.array(right), np.array(weights)).tolist())
     partly = Confidence(word, SentenceTerms(0.0, 0.0, 0.0, 0.0))
     with_words = [i for i in chosen if found.words[i]]
-    features = np.array([[1.0, *sentence_terms(found, concepts, partly, i)] for i in with_words])
+    words = [word_logits(found, concepts, partly, i) for i in with_words]
+    features = np.array(
+        [[1.0, np.mean(own), min(own), found.logprobs[i]] for own, i in zip(words, with_words, strict=True)]
+    )
     held = np.array([np.mean([used for *_, used in found.words[i]]) >= 0.5 for i in with_words])
     shares = np.array([1 / counts[found.owners[i]] for i in with_words])
     return replace(partly, sentence=SentenceTerms(*logistic(features, held, shares).tolist()))
 
 
-def sentence_terms(found: Observations, concepts: Concepts, confidence: Confidence, number: int) -> list[float]:
-    """Mean and least logit of a hypothesis's content words, and its log-probability."""
-    terms = confidence.word
-    words = [
-        terms.bias
-        + terms.logprob * logprob
-        + (0.0 if support is None else terms.known + terms.support * (concepts.scale * support + concepts.shift))
-        for logprob, support, _ in found.words[number]
-    ]
-    return [float(np.mean(words)), min(words), found.logprobs[number]]
+def word_logits(found: Observations, concepts: Concepts, confidence: Confidence, number: int) -> list[float]:
+    """Logits of the confidence of each content word of a hypothesis."""
+    return [confidence.of_word(evidence(concepts, logprob, support)) for logprob, support, _ in found.words[number]]
+
+
+def evidence(concepts: Concepts, logprob: float, support: float | None) -> Evidence:
+    """What speaks for a word, given the logit of the concept that it names, None without one."""
+    known = support is not None
+    return Evidence(logprob, concepts.scale * support + concepts.shift if support is not None else 0.0, known)
 
 
 def reliability(found: Observations, concepts: Concepts) -> tuple[Array, Array]:
     """Confidence of each hypothesis with content words, and whether it is right; each measured by other items' fit."""
     owners = np.array(found.owners)
-    confidences, right = [], []
+    logits, right = [], []
     for fold in range(FOLDS):
         inside = owners % FOLDS == fold
         fitted = fit_confidence(found, concepts, np.flatnonzero(~inside))
-        terms = fitted.sentence
         for i in np.flatnonzero(inside).tolist():
             if found.words[i]:
-                mean, least, logprob = sentence_terms(found, concepts, fitted, i)
-                logit = terms.bias + terms.mean * mean + terms.least * least + terms.logprob * logprob
-                confidences.append(1 / (1 + np.exp(-logit)))
+                logits.append(fitted.of_sentence(word_logits(found, concepts, fitted, i), found.logprobs[i]))
                 right.append(np.mean([used for *_, used in found.words[i]]) >= 0.5)
-    return np.array(confidences), np.array(right)
+    return sigmoid(np.array(logits)), np.array(right)
 
 
 def calibrate(folder: Path, items: Sequence[Item], decoding: Decoding) -> None:
@@ -179,4 +170,4 @@ def calibrate(folder: Path, items: Sequence[Item], decoding: Decoding) -> None:
     manifest = json.loads((folder / bundle.MANIFEST).read_text())
     manifest["concepts"] |= {"scale": concepts.scale, "shift": concepts.shift, "threshold": concepts.threshold}
     manifest["confidence"] = {"word": vars(confidence.word), "sentence": vars(confidence.sentence)}
-    bundle.write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("schema_version", "files")})
+    bundle.write_manifest(folder, manifest)

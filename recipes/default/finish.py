@@ -51,7 +51,7 @@ def state(folder: Path, sets: dict[str, list[Item]]) -> None:
         scores[name] |= {"content words supported": round(found.support.share, 4)}
     manifest = json.loads((folder / bundle.MANIFEST).read_text())
     manifest["scores"] = scores
-    bundle.write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("schema_version", "files")})
+    bundle.write_manifest(folder, manifest)
 
 
 def embed(made: Path, checkpoint: Path, encoder: Path) -> None:

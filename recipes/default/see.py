@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from recipes.default.prepare import GRID, layout, load_pixels, normalised
 from video_captioning.data import views
 from video_captioning.data.dataset import mirrored_places
+from video_captioning.evaluation.tags import average_precision
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import NAME_TOKENS, Advanced, AdvancedConfig
 from video_captioning.models.backbone import Backbone
@@ -319,11 +320,6 @@ def name_tokens(names: list[str], tokenizer: Tokenizer) -> Tensor:
         tokens = tokenizer.encode(name)[:NAME_TOKENS]
         made[row, : len(tokens)] = torch.tensor(tokens)
     return made
-
-
-def average_precision(scores: np.ndarray, wanted: np.ndarray) -> float:
-    hits = wanted[np.argsort(-scores)]
-    return float((hits.cumsum() / np.arange(1, len(hits) + 1) * hits).sum() / hits.sum())
 
 
 def see(data: Path, folder: Path, out: Path, config: Seeing = Seeing()) -> Path:

@@ -10,17 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from recipes.default import see
 from recipes.default.prepare import GRID, SIDE, load_pixels, normalised
-from recipes.default.see import Lesson, Lessons, Seeing, Seer, average_precision, worsened
+from recipes.default.see import Lesson, Lessons, Seeing, Seer, worsened
 from tests import tiny
 from tests.recipes import made
 from video_captioning.data.dataset import mirrored_places
-from video_captioning.evaluation import tags
 from video_captioning.models import checkpoint
 from video_captioning.models.advanced import NAME_TOKENS, Advanced
 from video_captioning.models.backbone import Backbone
@@ -129,14 +125,6 @@ def test_bad_video_is_of_the_same_size_and_not_the_same() -> None:
     assert 0 < sum(each == 0 for each in changed) < 15, "some stay as they are"
     barred = [other for other in made if not other[:, :, :3].any() or not other[:, :, :, :3].any()]
     assert 3 < len(barred) < 20
-
-
-@given(
-    arrays(np.float64, 8, elements=st.floats(-9, 9), unique=True),
-    arrays(np.bool_, 8).filter(lambda right: bool(right.any())),
-)
-def test_average_precision_is_that_of_the_evaluation(scores: np.ndarray, right: np.ndarray) -> None:
-    assert average_precision(scores, right) == pytest.approx(tags.average_precision(scores, right))
 
 
 def test_the_last_step_is_kept(seen: Path) -> None:
