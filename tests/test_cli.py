@@ -252,7 +252,7 @@ def test_less_is_said_where_the_model_is_not_sure(add: Callable[..., None]) -> N
     ("option", "problem"),
     [
         ("--tags", "the model 'tiny' has no tags; leave out --tags, or choose a model with tags, such as default"),
-        ("--min-confidence=0.5", "the model 'tiny' does not tell how sure it is, so that min_confidence has no use;"),
+        ("--min-confidence=0.5", "the model 'tiny' does not tell how sure it is; leave out min_confidence, or"),
     ],
 )
 def test_a_model_that_has_none_is_one_line(add: Callable[..., None], option: str, problem: str) -> None:

@@ -206,10 +206,8 @@ class Captioner:
             if not is_number(min_confidence) or not 0 <= min_confidence <= 1:
                 raise ConfigError(f"min_confidence must be a number from 0 to 1; it is {min_confidence!r}")
             if self.bundle.confidence is None:
-                problem = (
-                    f"the model '{self.bundle.name}' does not tell how sure it is, so that min_confidence has no use"
-                )
-                raise ConfigError(f"{problem}; leave it out, or choose a model with confidence, such as default")
+                problem = f"the model '{self.bundle.name}' does not tell how sure it is"
+                raise ConfigError(f"{problem}; leave out min_confidence, or choose a model that does, such as default")
         return Asked(decoding or self.bundle.decoding, min_confidence)
 
     def _say(
