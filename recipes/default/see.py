@@ -56,12 +56,13 @@ class Seeing:
     """Of the features."""
     frozen: int = 7
     """Blocks that stay as they are."""
-    steps: int = 1400
+    periods: tuple[int, ...] = (1250, 2350)
+    """Steps. In each the learning rate rises and falls (Loshchilov & Hutter 2017), and the pictures grow."""
     batch_size: int = 48
     captions: int = 2
     """Of each picture."""
     sizes: tuple[int, int] = (176, 224)
-    """Sides of the pictures: at first, and from `grow` of the steps on."""
+    """Sides of the pictures: at first, and from `grow` of a period on."""
     grow: float = 0.65
     learning_rate: float = 1e-3
     """Of what is new."""
@@ -80,6 +81,18 @@ class Seeing:
     ema: float = 0.998
     interval: int = 250
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return sum(self.periods)
+
+    def period(self, step: int) -> tuple[int, int]:
+        """Steps since the present period began, and its length."""
+        for length in self.periods:
+            if step < length:
+                return step, length
+            step -= length
+        return self.periods[-1], self.periods[-1]
 
 
 class Lesson(NamedTuple):
@@ -123,7 +136,8 @@ class Lessons(IterableDataset[Lesson]):
         for step in range(self.start, config.steps):
             rng = np.random.default_rng((config.seed, step))
             chosen = rng.choice(len(self.weights), config.batch_size, replace=False, p=self.weights)
-            yield self.draw(chosen, config.sizes[step >= config.grow * config.steps], rng)
+            done, length = config.period(step)
+            yield self.draw(chosen, config.sizes[done >= config.grow * length], rng)
 
     def draw(self, chosen: np.ndarray, size: int, rng: np.random.Generator) -> Lesson:
         """Views of frames."""
@@ -298,8 +312,9 @@ class Seer(lightning.LightningModule):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
         def rate(step: int) -> float:
-            rising = min(1.0, (step + 1) / config.warmup)
-            return rising * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / config.steps))))
+            done, length = config.period(step)
+            rising = min(1.0, (done + 1) / config.warmup)
+            return rising * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done / length)))
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
 

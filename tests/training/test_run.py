@@ -123,8 +123,14 @@ def test_killed_and_started_again_it_is_as_if_never_stopped(run: Run, media: dic
     chance = ["model.dropout=0.1", "training.feature_dropout=0.2", "training.mirror=true", "training.views=2"]
     whole = run("training.max_epochs=6", *chance, out="whole", weight=3)
     overrides = [*settings(tmp_path, media, tmp_path / "store", "killed", weight=3), *chance]
-    code = "import sys; from video_captioning.training.run import train; train('advanced', sys.argv[1:])"
-    command = [sys.executable, "-c", code, *overrides, "training.max_epochs=6"]
+    code = """
+import sys, torch
+from video_captioning.training.run import train
+torch.set_num_threads(int(sys.argv[1]))
+train("advanced", sys.argv[2:])
+"""
+    threads = str(torch.get_num_threads())  # sums depend on it
+    command = [sys.executable, "-c", code, threads, *overrides, "training.max_epochs=6"]
     screen, terminal = os.openpty()
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=terminal) as process:
         os.close(terminal)
