@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 GRAPHS = ("encoder", "memory", "step")
 WEIGHTS, ARITHMETIC = "weights", "arithmetic"  # what of a graph is int8
-FRAMES_PER_CALL = 64  # bounds the memory of one encoder call
+FRAMES_PER_CALL = 4  # of the encoder: more take memory and save no time
 BUILT_IN = Path(str(files("video_captioning"))) / "bundles"
 REMAKE = "copy the bundle again, or export it again"
 

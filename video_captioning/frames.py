@@ -8,11 +8,13 @@ resized, by swscale in one step.
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,8 +25,11 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from video_captioning import plan
 from video_captioning.errors import ConfigError, MissingFileError, NoPictureError
 from video_captioning.media import Limits, Video, VideoInfo, check_size, open_video
+
+log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -157,12 +162,26 @@ def _sample(
     threads: int | None,
     limits: Limits,
     duration: float | None = None,
+    planned: bool = True,
 ) -> tuple[Frames, float | None]:
-    """One pass. Also returns the clip's duration as its header states it; `duration` (seconds) overrides that."""
+    """Also returns the clip's duration as its header states it; `duration` (seconds) overrides that.
+
+    `planned`: decode no more than is needed, where that is sure to give the same frames.
+    """
     start, stop = stretch
+    again = partial(_sample, path, resize=resize, stretch=stretch, threads=threads, limits=limits, duration=duration)
     with open_video(path, limits, threads) as video:
         stated = duration or video.duration
         painter = Painter(video, resize, limits)
+        try:
+            found = plan.of(video) if planned and not start and not sampling.keyframes else None
+            if found:
+                wanted = choose(found.shown(), sampling, stretch, stated, video, lambda coded: coded.number)
+                with open_video(path, limits, threads) as second:
+                    return gather(found.decode(second, wanted, painter.paint), video, painter), stated
+        except plan.Mistrust as reason:
+            log.debug("%s: every frame is decoded: %s", path, reason)
+            return again(sampling, planned=False)
         if start:
             video.seek(start)
         if sampling.keyframes:
@@ -177,7 +196,7 @@ def _sample(
             return gather(kept, video, painter), stated
         if not sampling.keyframes:
             raise video.no_picture()
-    return _sample(path, replace(sampling, keyframes=False), resize, stretch, threads, limits)  # no key frame is whole
+    return again(replace(sampling, keyframes=False))  # no key frame is whole
 
 
 def choose(

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import av
 from av.container import InputContainer
@@ -31,7 +31,19 @@ from video_captioning.errors import (
     TooLargeError,
 )
 
-Timed = TypeVar("Timed", VideoFrame, "Packet[Any]")
+
+class Stamped(Protocol):
+    """A frame or a packet."""
+
+    @property
+    def pts(self) -> int | None: ...
+    @property
+    def dts(self) -> int | None: ...
+    @property
+    def duration(self) -> int | None: ...
+
+
+Timed = TypeVar("Timed", bound=Stamped)
 
 EXTENSIONS = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v"}
@@ -46,6 +58,7 @@ _RESTART_BACK = 1.0  # seconds; a clock that goes back further has started anew
 _RESTART_AHEAD = 10.0  # seconds; so has one that jumps further ahead, in a format that allows it
 _CLOCK_RATE = 1000  # no frame rate but the milliseconds of a Matroska file
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: the format's clock may start anew
+_WITHOUT_PTS = {"avi", "h264", "hevc", "m4v", "mpegvideo"}  # FFmpeg's names of such formats
 _PLAYLISTS = {  # how a file begins that only names others → what it is called
     b"#extm3u": "HLS playlist",
     b"ffconcat": "concat list",
@@ -166,6 +179,11 @@ class Video:
         return bool(self.stream.frames and self.stream.duration)
 
     @property
+    def guesses_order(self) -> bool:
+        """Are the times of frames on screen FFmpeg's guess, since the format states only those of decoding?"""
+        return self._container.format.name in _WITHOUT_PTS
+
+    @property
     def fps(self) -> float | None:
         """Average frames a second as the file states them; None where that is only the unit of its clock."""
         rate = float(self.stream.average_rate or 0)
@@ -185,15 +203,15 @@ class Video:
 
     def frames(self) -> Iterator[tuple[float, VideoFrame | None]]:
         """Each frame with its time, and last (end, None)."""
-        return self._timed(self._decoded())
+        return self.timed(self._decoded())
 
     def key_packets(self) -> Iterator[tuple[float, Packet[Any] | None]]:
         """Each key frame, not yet decoded, with its time, and last (end, None)."""
-        return self._timed(packet for packet in self._read() if packet.is_keyframe and not packet.is_discard)
+        return self.timed(packet for packet in self.read() if packet.is_keyframe and not packet.is_discard)
 
     def decode_alone(self, packet: Packet[Any]) -> list[VideoFrame]:
         """The picture of one key frame, without those around it."""
-        frames = self._decode(packet) + self._decode(None)
+        frames = self.decode(packet) + self.decode(None)
         self._codec.flush_buffers()
         return frames[:1]
 
@@ -220,7 +238,7 @@ class Video:
         problem = f"none of its {self.packets} {self._codec.name} packets could be decoded"
         return NoPictureError(self.path, problem, "download or export it again")
 
-    def _read(self) -> Iterator[Packet[Any]]:
+    def read(self) -> Iterator[Packet[Any]]:
         """The packets of the stream; reading goes on behind a damaged place as long as that gives more."""
         progress = True
         while progress:
@@ -250,11 +268,12 @@ class Video:
         return True
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        for packet in self._read():
-            yield from self._decode(packet)
-        yield from self._decode(None)
+        for packet in self.read():
+            yield from self.decode(packet)
+        yield from self.decode(None)
 
-    def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+    def decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+        """The frames that a packet completes, or at last, with None, those that are left."""
         try:
             return self._codec.decode(packet)
         except av.FFmpegError as error:
@@ -265,7 +284,8 @@ class Video:
         self.damaged += 1
         self._error = error
 
-    def _timed(self, items: Iterable[Timed]) -> Iterator[tuple[float, Timed | None]]:
+    def timed(self, items: Iterable[Timed]) -> Iterator[tuple[float, Timed | None]]:
+        """Each item, in the order on screen, with its time, and last (end, None)."""
         origin = self.stream.start_time
         restarts = bool(self._container.format.flags & _TS_DISCONT)
         shift, time, end = 0.0, -math.inf, 0.0

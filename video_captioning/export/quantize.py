@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from video_captioning.bundle import GRAPHS, Bundle
 
@@ -75,6 +76,7 @@ def quantize_operators(path: Path, clips: Iterable[np.ndarray], types: Sequence[
         clips: uint8 `[T, S, S, 3]` each.
         types: of operators, all that can where empty; of products only those with weights.
     """
+    quant_pre_process(path, path, skip_symbolic_shape=True)  # fuses what could not be fused once it is int8
     graph = onnx.load(path).graph
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     narrow = [n.name for n in graph.node if n.op_type == "Conv" and shapes.get(n.input[1], [0])[0] < WIDE]

@@ -23,7 +23,7 @@ from video_captioning.errors import BundleError, FileError
 
 BACKENDS = {"onnxruntime": "model.onnx", "tensorrt": "model.plan"}
 """Triton's backends for the graphs, and the file that each loads."""
-LARGEST_BATCH = {"encoder": bundle.FRAMES_PER_CALL, "memory": 32}
+LARGEST_BATCH = {"encoder": 64, "memory": 32}
 """Rows in one call, where all inputs have the same: frames, clips. A step has rows of hypotheses beside rows of clips,
 so that its calls cannot be joined."""
 VERSION = "1"

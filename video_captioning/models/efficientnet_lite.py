@@ -61,7 +61,8 @@ class SameConv2d(nn.Conv2d):
             return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
         sides = (int(side) for side in x.shape[2:])  # numbers: export would take them for unknown
         height, width = (max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in sides)
-        x = functional.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        around = (width // 2, width - width // 2, height // 2, height - height // 2)
+        x = functional.pad(x, around, value=0.0)  # stated: else ONNX Runtime does not fuse it with the convolution
         return functional.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
 
 
