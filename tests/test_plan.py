@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeClip
-from video_captioning.frames import Frames, Painter, Resize, Sampling, choose, gather, sample
+from video_captioning.frames import Frames, Resize, Sampling, choose, gather, sample
 from video_captioning.media import Limits, open_video
+from video_captioning.painter import Painter, neighbours
 
 SAMPLING, SMALL = Sampling(frames=5), Resize(64)
 FULL = "every frame is decoded"
@@ -47,7 +48,7 @@ def in_full(path: Path, sampling: Sampling = SAMPLING) -> Frames:
     with open_video(path, Limits(), threads=1) as video:
         painter = Painter(video, SMALL, Limits())
         stretch = (0.0, float("inf"))
-        return gather(choose(video.frames(), sampling, stretch, video.duration, video, painter.paint), video, painter)
+        return gather(choose(neighbours(video.frames()), sampling, stretch, video.duration, video, painter.paint), video, painter)
 
 
 def assert_same(path: Path, sampling: Sampling = SAMPLING) -> None:

@@ -11,36 +11,28 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from video_captioning import plan
 from video_captioning.errors import ConfigError, MissingFileError, NoPictureError
-from video_captioning.media import Limits, Video, VideoInfo, check_size, open_video
+from video_captioning.media import Limits, Video, VideoInfo, open_video
+from video_captioning.painter import FILTERS, Painter, Pixels, neighbours
 
 log = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
 
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT  # the same on every CPU
-_FILTERS = {"bilinear": Interpolation.BILINEAR | _EXACT, "bicubic": Interpolation.BICUBIC | _EXACT}
-_MATRICES = {1, 4, 5, 6, 7, 9, 10}  # AVColorSpace values of YCbCr that swscale converts
 _TIE = 1e-6  # seconds; a frame is on screen from its own time on, whatever the rounding
-_UPRIGHT = np.array([1, 0, 0, 0, 1], np.int32).tobytes()  # a display matrix that changes nothing
-_LONGEST_STRIP = 64  # a picture longer than this many times its width is squashed to that before a centre crop
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ class Resize:
             raise ConfigError(f"resize.mode must be squash or crop, not {self.mode}")
         if not 0 < self.keep <= 1:
             raise ConfigError(f"resize.keep must be above 0 and at most 1, not {self.keep}")
-        if self.filter not in _FILTERS:
+        if self.filter not in FILTERS:
             raise ConfigError(f"resize.filter must be bilinear or bicubic, not {self.filter}")
 
 
@@ -179,7 +171,7 @@ def _sample(
                 wanted = choose(found.shown(), sampling, stretch, stated, video, lambda coded: coded.number)
                 with open_video(path, limits, threads) as second:
                     return gather(found.decode(second, wanted, painter.paint), video, painter), stated
-        except plan.Mistrust as reason:
+        except plan.PlanError as reason:
             log.debug("%s: every frame is decoded: %s", path, reason)
             return again(sampling, planned=False)
         if start:
@@ -189,7 +181,7 @@ def _sample(
             packets = _spread(packets, sampling.most, start, min(stop, video.end or stop))
             kept = [(time, painter.paint(frame)) for time, packet in packets for frame in video.decode_alone(packet)]
         else:
-            kept = choose(video.frames(), sampling, stretch, stated, video, painter.paint)
+            kept = choose(neighbours(video.frames()), sampling, stretch, stated, video, painter.paint)
         if start and video.end is not None and video.end <= start:
             raise NoPictureError(path, f"there is nothing at {start:g} s or later", "choose an earlier start")
         if kept:
@@ -317,74 +309,3 @@ def _spread(items: list[tuple[float, Kept]], count: int, start: float, end: floa
         index = min(max(on_screen, index + 1), len(items) - count + i)
         chosen.append(items[index])
     return chosen
-
-
-class Painter:
-    """Frame → picture: depth, matrix, range and size in one step of swscale, then turned upright."""
-
-    def __init__(self, video: Video, resize: Resize | None, limits: Limits) -> None:
-        self.displayed = (0, 0)  # height and width of the first picture, as displayed
-        self._path = video.path
-        self._resize = resize
-        self._limits = limits
-        self._pixel_shape = float(video.stream.sample_aspect_ratio or 1)  # width by height of one pixel
-        self._filter = _FILTERS[resize.filter if resize else "bilinear"]
-        self._reformatter = VideoReformatter()
-
-    def paint(self, frame: VideoFrame) -> Pixels:
-        """uint8 RGB [height, width, 3]"""
-        turned, down, right = _orientation(frame)
-        size = (frame.height, max(1, round(frame.width * self._pixel_shape)))
-        if self.displayed == (0, 0):
-            check_size(self._path, size[1], size[0], self._limits)
-            self.displayed = size[::-1] if turned else size
-        height, width = self._scaled(size, turned)
-        guess = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601  # as players do
-        try:
-            picture = self._reformatter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="rgb24",
-                src_colorspace=None if frame.format.is_rgb or frame.colorspace in _MATRICES else guess,
-                dst_color_range=ColorRange.JPEG,
-                interpolation=self._filter,
-                threads=1,
-            ).to_ndarray()
-        except av.FFmpegError as error:
-            problem = f"its pixel format {frame.format.name} cannot be shown as RGB"
-            raise NoPictureError(self._path, problem, "convert it to yuv420p first") from error
-        if turned:
-            picture = picture.transpose(1, 0, 2)
-        picture = picture[::down, ::right]
-        if self._resize and self._resize.mode == "crop":
-            side = self._resize.size
-            top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-            picture = picture[top : top + side, left : left + side]
-        return np.ascontiguousarray(picture, dtype=np.uint8)
-
-    def _scaled(self, size: tuple[int, int], turned: bool) -> tuple[int, int]:
-        """Height and width for swscale, before the picture is turned and cut."""
-        if self._resize is None:
-            return self.displayed[::-1] if turned else self.displayed
-        if self._resize.mode == "squash":
-            return self._resize.size, self._resize.size
-        shorter = round(self._resize.size / self._resize.keep)
-        scale = shorter / min(size)
-        height, width = (min(round(side * scale), _LONGEST_STRIP * shorter) for side in size)
-        return height, width
-
-
-def _orientation(frame: VideoFrame) -> tuple[bool, int, int]:
-    """How the display matrix turns a frame: rows for columns?, then the step (1 or -1) through rows and columns."""
-    try:
-        side_data: Mapping[str, Any] = frame.side_data
-        matrix = np.frombuffer(bytes(side_data.get("DISPLAYMATRIX", _UPRIGHT)), np.int32)
-        a, b, c, d = (int(value) for value in matrix[[0, 1, 3, 4]])
-    except ValueError:  # PyAV cannot list side data of a kind it has no name for, such as EXIF
-        a, b = ((1, 0), (0, -1), (-1, 0), (0, 1))[round(frame.rotation / 90) % 4]
-        c, d = -b, a
-    # The place (x, y) goes to (a x + c y, b x + d y).
-    turned = abs(b) > abs(a)
-    x, y = (c, b) if turned else (a, d)
-    return turned, -1 if y < 0 else 1, -1 if x < 0 else 1

@@ -1,4 +1,4 @@
-"""What the bytes of H.264, HEVC and MPEG-2 packets say beyond the container: where decoding can begin, what is referred to.
+"""What the bytes of packets say beyond the container: where decoding can begin, what is referred to.
 
 A container marks more as key frames than a decoder can begin at: an I picture in the middle of an open group, or the
 first picture of an intra refresh.

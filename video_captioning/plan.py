@@ -4,8 +4,8 @@ A first pass reads all packets and decodes none. Their timestamps tell which fra
 A second pass decodes, for each wanted frame, from the last packet where decoding can begin, up to the frame's own
 packet. On the way there, frames that no other refers to are left out.
 
-A plan promises the very frames of a full decode. Where that cannot be known, or turns out wrong, there is `Mistrust`,
-and the full decode.
+A plan promises the very frames of a full decode. Where that cannot be known, or turns out wrong, it raises PlanError,
+and every frame is decoded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SKIPPING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 UNKNOWN = -(2**63)
 
 
-class Mistrust(Exception):
+class PlanError(Exception):
     """Why a plan cannot promise the frames of a full decode."""
 
 
@@ -55,7 +55,7 @@ class Plan:
     """What the packets of a clip's stream say, in decoding order."""
 
     def __init__(self, video: Video) -> None:
-        """Reads the whole file. Raises Mistrust."""
+        """Reads the whole file. Raises PlanError."""
         self._video = video
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
         self._hidden = bytearray()
@@ -71,24 +71,24 @@ class Plan:
             if packet.is_keyframe and begins(packet):
                 self._entries.append(number)
         if video.damaged or video.encrypted:
-            raise Mistrust("packets are damaged or encrypted")
+            raise PlanError("packets are damaged or encrypted")
         if not self._pts or self._entries[:1] != [0] or min(self._pts) < self._pts[0]:
-            raise Mistrust("the stream does not begin where decoding can begin")
+            raise PlanError("the stream does not begin where decoding can begin")
         if any(self._pts[one] >= self._pts[following] for one, following in pairwise(self._entries)):
-            raise Mistrust("the clock goes back")
+            raise PlanError("the clock goes back")
         if len(set(self._pts)) < len(self._pts):
-            raise Mistrust("two packets have the same timestamp")
+            raise PlanError("two packets have the same timestamp")
         if self._guessed_wrong and self._pts != self._dts:
-            raise Mistrust("its format does not state the order of the frames on screen, and FFmpeg's guess is wrong")
+            raise PlanError("its format does not state the order of the frames on screen, and FFmpeg's guess is wrong")
 
     def _note(self, packet: Packet[Any]) -> None:
         if packet.pts is None:
-            raise Mistrust("a packet has no timestamp")
+            raise PlanError("a packet has no timestamp")
         if packet.is_corrupt:
-            raise Mistrust("a packet is marked as damaged")
+            raise PlanError("a packet is marked as damaged")
         dts = UNKNOWN if packet.dts is None else packet.dts  # Matroska has none
         if self._dts and UNKNOWN not in (dts, self._dts[-1]) and dts <= self._dts[-1]:
-            raise Mistrust("the clock goes back")
+            raise PlanError("the clock goes back")
         self._pts.append(packet.pts)
         self._dts.append(dts)
         self._durations.append(packet.duration or 0)
@@ -110,7 +110,7 @@ class Plan:
             video: the same file, opened anew.
             wanted: time and number of each frame, in the order on screen.
 
-        Raises Mistrust where the file is not what it seemed to be.
+        Raises PlanError where the file is not what it seemed to be.
         """
         numbers = {number for _, number in wanted}
         stamps = {self._pts[number] for number in numbers}
@@ -119,7 +119,7 @@ class Plan:
             if frame.pts in stamps:
                 kept[frame.pts] = keep(frame)
         if not kept or len(kept) < len(stamps):
-            raise Mistrust("a frame is missing")
+            raise PlanError("a frame is missing")
         return [(time, kept[self._pts[number]]) for time, number in wanted]
 
     def _frames(self, video: Video, wanted: Collection[int]) -> Iterator[VideoFrame]:
@@ -131,7 +131,7 @@ class Plan:
         for first, last in self._stretches(wanted):
             for number, packet in islice(packets, first - read, last + 1 - read):
                 if packet.pts != self._pts[number]:
-                    raise Mistrust("a packet has another timestamp than before")
+                    raise PlanError("a packet has another timestamp than before")
                 if skips:
                     codec.skip_frame = "DEFAULT" if number in wanted else "NONREF"
                 yield from self._checked(video, packet, self._pts[first])
@@ -142,12 +142,14 @@ class Plan:
     def _checked(self, video: Video, packet: Packet[Any] | None, entry: int) -> Iterator[VideoFrame]:
         for frame in video.decode(packet):
             if frame.is_corrupt:
-                raise Mistrust("a frame is damaged")
+                raise PlanError("a frame is damaged")
+            if frame.interlaced_frame:
+                raise PlanError("it is interlaced: a frame needs its neighbours")
             if frame.pts == entry and not frame.key_frame:
-                raise Mistrust("a packet only claims to be a key frame")
+                raise PlanError("a packet only claims to be a key frame")
             yield frame
         if video.damaged:
-            raise Mistrust("a packet is damaged")
+            raise PlanError("a packet is damaged")
 
     def _stretches(self, wanted: Collection[int]) -> list[tuple[int, int]]:
         """The numbers of the first and last packet of each stretch that must be decoded, in order."""
@@ -174,5 +176,5 @@ class Plan:
 
 
 def of(video: Video) -> Plan | None:
-    """The plan of a clip, or nothing, with nothing read, where its codec has none. Raises Mistrust."""
+    """The plan of a clip, or nothing, with nothing read, where its codec has none. Raises PlanError."""
     return Plan(video) if video.stream.codec.canonical_name in ALONE | GROUPS else None

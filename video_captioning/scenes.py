@@ -17,8 +17,9 @@ from pathlib import Path
 from time import perf_counter
 
 from video_captioning.errors import ConfigError, MissingExtraError
-from video_captioning.frames import Frames, Painter, Pixels, Resize, Sampling, choose, gather, reading, too_far_apart
+from video_captioning.frames import Frames, Resize, Sampling, choose, gather, reading, too_far_apart
 from video_captioning.media import Limits, Video, open_video
+from video_captioning.painter import Painter, Pixels, neighbours
 
 Detect = Callable[[Pixels], Iterable[int]]
 """The next picture → the numbers, from 0, of pictures seen so far with which a shot is now known to begin."""
@@ -89,7 +90,7 @@ def segments(
     began = perf_counter()
     with reading(path), open_video(Path(path), limits, threads) as video:
         painter = Painter(video, resize, limits)
-        pictures = ((time, None if frame is None else painter.paint(frame)) for time, frame in video.frames())
+        pictures = ((time, None if frame is None else painter.paint(frame)) for time, frame in neighbours(video.frames()))
         for start, end, held in _stretches(_marked(pictures, detect), cutting):
             if not held:
                 raise video.no_picture()

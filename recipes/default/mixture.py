@@ -29,7 +29,7 @@ STILL = {"flickr8k": 0.5, "coco": 0.7, "web": 0.3, "unlabelled": 0.4}
 STILL_FRAMES = 4
 PEOPLE = 4
 """Captions that make a reward: with fewer, chance decides."""
-REWARDED = {"flickr8k": 0.4, "coco": 0.4, "clips": 4.0}
+REWARDED = {"flickr8k": 0.7, "coco": 0.4, "clips": 4.0}
 """How often an epoch draws an item for it."""
 SENTENCES = 8
 """Matching sentences of a picture, at most."""
