@@ -48,7 +48,9 @@ def in_full(path: Path, sampling: Sampling = SAMPLING) -> Frames:
     with open_video(path, Limits(), threads=1) as video:
         painter = Painter(video, SMALL, Limits())
         stretch = (0.0, float("inf"))
-        return gather(choose(neighbours(video.frames()), sampling, stretch, video.duration, video, painter.paint), video, painter)
+        return gather(
+            choose(neighbours(video.frames()), sampling, stretch, video.duration, video, painter.paint), video, painter
+        )
 
 
 def assert_same(path: Path, sampling: Sampling = SAMPLING) -> None:

@@ -94,7 +94,7 @@ class Frames:
     """What was kept of a clip."""
 
     pixels: Pixels  # uint8 RGB [n, height, width, 3], n ≥ 1, right way up
-    times: npt.NDArray[np.float64]  # [n] seconds from the start of the video stream, strictly increasing
+    times: npt.NDArray[np.float64]  # [n] seconds from the start of the file, as players count, strictly increasing
     info: VideoInfo
     warnings: tuple[str, ...] = ()  # short phrases: what could not be read
 
@@ -130,11 +130,7 @@ def sample(
         raise ConfigError(f"a segment needs 0 ≤ start < end, not {start} to {end}")
     stretch = (start, math.inf if end is None else end)
     with reading(path):
-        frames, stated = _sample(path, sampling, resize, stretch, threads, limits)
-        seen = frames.info.duration
-        if too_far_apart(len(frames.times), sampling, start, stated, seen):
-            frames, _ = _sample(path, sampling, resize, stretch, threads, limits, duration=seen)
-        return frames
+        return _sample(path, sampling, resize, stretch, threads, limits)
 
 
 @contextmanager
@@ -155,40 +151,51 @@ def _sample(
     limits: Limits,
     duration: float | None = None,
     planned: bool = True,
-) -> tuple[Frames, float | None]:
-    """Also returns the clip's duration as its header states it; `duration` (seconds) overrides that.
+) -> Frames:
+    """What `sample` gives.
 
-    `planned`: decode no more than is needed, where that is sure to give the same frames.
+    Args:
+        duration: of the clip, seconds, where its header is wrong.
+        planned: decode no more than is needed, where that is sure to give the same frames.
     """
-    start, stop = stretch
-    again = partial(_sample, path, resize=resize, stretch=stretch, threads=threads, limits=limits, duration=duration)
+    start = stretch[0]
+    again = partial(_sample, path, resize=resize, stretch=stretch, threads=threads, limits=limits)
     with open_video(path, limits, threads) as video:
         stated = duration or video.duration
         painter = Painter(video, resize, limits)
         try:
-            found = plan.of(video) if planned and not start and not sampling.keyframes else None
-            if found:
+            if sampling.keyframes:
+                kept = _key_frames(video, painter, sampling, stretch)
+            elif planned and not (start and video.seeks) and (found := plan.of(video)):
                 wanted = choose(found.shown(), sampling, stretch, stated, video, lambda coded: coded.number)
                 with open_video(path, limits, threads) as second:
-                    return gather(found.decode(second, wanted, painter.paint), video, painter), stated
+                    kept = found.decode(second, wanted, painter.paint)
+            else:
+                video.seek(start)
+                kept = choose(neighbours(video.frames()), sampling, stretch, stated, video, painter.paint)
         except plan.PlanError as reason:
             log.debug("%s: every frame is decoded: %s", path, reason)
-            return again(sampling, planned=False)
-        if start:
-            video.seek(start)
-        if sampling.keyframes:
-            packets = _thin(_until(video.key_packets(), stop), _Grid(start, 0.0), sampling.most, lambda packet: packet)
-            packets = _spread(packets, sampling.most, start, min(stop, video.end or stop))
-            kept = [(time, painter.paint(frame)) for time, packet in packets for frame in video.decode_alone(packet)]
-        else:
-            kept = choose(neighbours(video.frames()), sampling, stretch, stated, video, painter.paint)
+            return again(sampling, duration=duration, planned=False)
         if start and video.end is not None and video.end <= start:
             raise NoPictureError(path, f"there is nothing at {start:g} s or later", "choose an earlier start")
-        if kept:
-            return gather(kept, video, painter), stated
-        if not sampling.keyframes:
+        if not kept and sampling.keyframes:  # none of them is whole
+            return again(replace(sampling, keyframes=False))
+        if not kept:
             raise video.no_picture()
-    return again(replace(sampling, keyframes=False))  # no key frame is whole
+        frames = gather(kept, video, painter)
+        if too_far_apart(len(kept), sampling, max(start, video.begin), stated, frames.info.duration):
+            return again(sampling, duration=frames.info.duration, planned=planned)
+        return frames
+
+
+def _key_frames(
+    video: Video, painter: Painter, sampling: Sampling, stretch: tuple[float, float]
+) -> list[tuple[float, Pixels]]:
+    start, stop = stretch
+    video.seek(start)
+    packets = _thin(_until(video.key_packets(), stop), _Grid(start, 0.0), sampling.most, lambda packet: packet)
+    packets = _spread(packets, sampling.most, start, min(stop, video.end or stop))
+    return [(time, painter.paint(frame)) for time, packet in packets for frame in video.decode_alone(packet)]
 
 
 def choose(
@@ -204,7 +211,7 @@ def choose(
     `shown` is ordered by time and ends with (end, None); `keep` turns a frame into what is held of it; `stated` is the
     clip's duration as its header has it.
     """
-    start, stop = stretch
+    start, stop = max(stretch[0], video.begin), stretch[1]
     grid = _plan(sampling, start, stop, stated, video)
     kept = _thin(_until(shown, stop), grid, sampling.most, keep)
     seen = min(stop, stated or stop) if video.end is None else min(stop, video.end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,6 +30,7 @@ from video_captioning.errors import (
     PlaylistError,
     TooLargeError,
 )
+from video_captioning.parallel import available_cores
 
 
 class Stamped(Protocol):
@@ -53,12 +54,17 @@ EXTENSIONS = frozenset(
 )
 """File name endings (lower case) that a walk through a folder takes for media; a file named outright may have any."""
 
-_HEAD = 4096  # bytes read to explain a file
+MOST_THREADS = 16
+"""Of a decoder: each more takes memory for frames of its own, and saves no time."""
+
+_HEAD = 65536  # bytes read to explain a file
 _RESTART_BACK = 1.0  # seconds; a clock that goes back further has started anew
 _RESTART_AHEAD = 10.0  # seconds; so has one that jumps further ahead, in a format that allows it
 _CLOCK_RATE = 1000  # no frame rate but the milliseconds of a Matroska file
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: the format's clock may start anew
-_WITHOUT_PTS = {"avi", "h264", "hevc", "m4v", "mpegvideo"}  # FFmpeg's names of such formats
+_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # FFmpeg's names of formats
+_WITHOUT_PTS = {"avi", "h264", "hevc", "m4v", "mpegvideo"}
+_GIF_SHORTEST, _GIF_USUAL = 2, 10  # 1/100 s; what browsers make of a shorter delay
 _PLAYLISTS = {  # how a file begins that only names others → what it is called
     b"#extm3u": "HLS playlist",
     b"ffconcat": "concat list",
@@ -121,6 +127,7 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
         head = file.read(_HEAD)
         file.seek(0)
         _refuse_playlist(path, head)
+        clock = _gif_clock(file) if head.startswith(b"GIF8") else {}
         options = {"protocol_whitelist": "none", "max_pixels": str(limits.pixels)}
         try:
             container = av.open(_Reader(file), "r", metadata_errors="ignore", options=options)
@@ -134,8 +141,8 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
             check_size(path, codec.width, codec.height, limits)
             codec.options = {"max_pixels": str(limits.pixels)}
             codec.thread_type = "AUTO"
-            codec.thread_count = threads or 0  # 0: one a CPU
-            video = Video(path, container, stream, limits.duration)
+            codec.thread_count = min(threads or available_cores(), MOST_THREADS)
+            video = Video(path, container, stream, limits.duration, clock)
             video.check_duration(video.duration or 0.0)
             yield video
 
@@ -143,12 +150,20 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
 class Video:
     """One pass through the video stream of an open file.
 
-    Times are seconds from the start of the stream (pts * time base), made strictly increasing: a clock that starts
-    anew goes on where it was, and frames without a time follow at the file's frame rate.
+    Times are seconds from where the file starts, as players and `ffmpeg -ss` count them: the sound may start before the
+    picture. They are made strictly increasing: a clock that starts anew goes on where it was, and frames without a time
+    follow at the file's frame rate.
     """
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, longest: float) -> None:
-        """`longest`: seconds after which reading ends with TooLargeError."""
+    def __init__(
+        self, path: Path, container: InputContainer, stream: VideoStream, longest: float, clock: Mapping[int, int]
+    ) -> None:
+        """A stream to be read.
+
+        Args:
+            longest: seconds after which reading ends with TooLargeError.
+            clock: what a timestamp of the stream, or its end, becomes, if anything, in the same units.
+        """
         self.path = path
         self.stream = stream
         self.packets = 0  # of the stream, read so far
@@ -156,20 +171,33 @@ class Video:
         self.encrypted = 0  # packets left out because they are encrypted
         self.end: float | None = None  # seconds at which the last frame leaves the screen; known after a whole pass
         self._longest = longest
+        self._clock = clock
         self._container = container
         self._codec = stream.codec_context
         self._error: av.FFmpegError | None = None  # the last one
         self._time_base = stream.time_base or Fraction(1, 25)
         self._step = 1 / (self.fps or float(stream.guessed_rate or 25))
         self._last_stamp: int | None = None  # where the last packet ends, in units of the time base
+        self._origin = stream.start_time
+        if container.start_time is not None and stream.start_time is not None:
+            self._origin = min(round(Fraction(container.start_time, av.time_base) / self._time_base), stream.start_time)
         self._clocks = {stream.index: float(stream.time_base or 0) for stream in container.streams}
         self._file_end = 0.0  # seconds reached in any of the file's streams, by the file's own clock
 
     @property
+    def begin(self) -> float:
+        """Seconds at which the header says that the first frame is shown."""
+        if self.stream.start_time is None or self._origin is None:
+            return 0.0
+        return float((self.stream.start_time - self._origin) * self._time_base)
+
+    @property
     def duration(self) -> float | None:
-        """Seconds as the header states them, or None."""
+        """Seconds at which the header says that the last frame leaves the screen, or None."""
+        if self._clock:
+            return float(max(self._clock.values()) * self._time_base)
         if self.stream.duration and self.stream.duration > 0:
-            return float(self.stream.duration * self._time_base)
+            return self.begin + float(self.stream.duration * self._time_base)
         duration = self._container.duration
         return duration / av.time_base if duration and duration > 0 else None
 
@@ -195,11 +223,16 @@ class Video:
             problem = f"it lasts {seconds:.0f} s or more, the limit is {self._longest:g} s"
             raise TooLargeError(self.path, problem, "cut it into shorter clips first")
 
+    @property
+    def seeks(self) -> bool:
+        """Does the format have an index, so that a seek is never late?"""
+        return self._container.format.name in _INDEXED and self._origin is not None
+
     def seek(self, time: float) -> None:
-        """Go on from the last key frame before `time` (seconds); from the start where the format cannot."""
-        if self.stream.start_time is not None:
+        """Go on from the last key frame before `time` (seconds); from the start where the format has no index."""
+        if time and self.seeks and self._origin is not None:
             with suppress(av.FFmpegError, OverflowError):
-                self._container.seek(self.stream.start_time + int(time / self._time_base), stream=self.stream)
+                self._container.seek(self._origin + int(time / self._time_base), stream=self.stream)
 
     def frames(self) -> Iterator[tuple[float, VideoFrame | None]]:
         """Each frame with its time, and last (end, None)."""
@@ -221,7 +254,7 @@ class Video:
         for count, kind in ((self.damaged, "damaged"), (self.encrypted, "encrypted")):
             if count:
                 phrases.append(f"{count} {kind} packet{' was' if count == 1 else 's were'} skipped")
-        stated = (self._container.duration or 0) / av.time_base
+        stated = 0 if self._clock else (self._container.duration or 0) / av.time_base
         if self.end is not None and self._file_end < 0.95 * stated - 0.25:
             phrases.append(f"the file ends early: {max(self._file_end, 0):.1f} of {stated:.1f} s could be read")
         return phrases
@@ -233,6 +266,9 @@ class Video:
         if not self.packets:
             problem = "it holds headers but no frames, as an init segment or a recording stopped at once"
             return NoPictureError(self.path, problem, "record or download it again")
+        if self.stream.codec.name == "webp" and _is_animated_webp(self.path):
+            problem = "it is an animated WebP, which FFmpeg does not support"
+            return NoPictureError(self.path, problem, "convert it to GIF, APNG or MP4 first")
         if not self._codec.width and isinstance(self._error, av.ArgumentError):  # how decoders refuse `max_pixels`
             return TooLargeError(self.path, "its picture is larger than the limit", "make it smaller first")
         problem = f"none of its {self.packets} {self._codec.name} packets could be decoded"
@@ -286,11 +322,12 @@ class Video:
 
     def timed(self, items: Iterable[Timed]) -> Iterator[tuple[float, Timed | None]]:
         """Each item, in the order on screen, with its time, and last (end, None)."""
-        origin = self.stream.start_time
+        origin = self._origin
         restarts = bool(self._container.format.flags & _TS_DISCONT)
         shift, time, end = 0.0, -math.inf, 0.0
         for stamp, item in _stamped(items):
             last = time
+            stamp = self._clock.get(stamp, stamp) if stamp is not None else None
             if stamp is None:
                 time = end
             else:
@@ -304,13 +341,37 @@ class Video:
             elif ahead <= 0:
                 time = last + self._step / 2
             self.check_duration(time)
-            end = time + (float(item.duration * self._time_base) if item.duration else self._step)
+            duration = item.duration and (_gif_delay(item.duration) if self._clock else item.duration)
+            end = time + (float(duration * self._time_base) if duration else self._step)
             yield time, item
         if origin is not None and self._last_stamp is not None:  # frames that were not asked for or not decoded
-            reach = float((self._last_stamp - origin) * self._time_base)
+            reach = float((self._clock.get(self._last_stamp, self._last_stamp) - origin) * self._time_base)
             end = max(end, min(reach, self.duration or reach))
         self.end = end
         yield end, None
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _gif_clock(file: BinaryIO) -> dict[int, int]:
+    """What browsers make of the timestamps of a GIF and of its end, in 1/100 s: too short a delay becomes 10."""
+    clock, end, shown = {}, 0, 0
+    with suppress(av.FFmpegError), av.open(_Reader(file), "r", metadata_errors="ignore") as container:
+        for packet in container.demux(video=0):
+            if packet.size and packet.pts is not None:
+                clock[packet.pts] = shown
+                end, shown = packet.pts + (packet.duration or 0), shown + _gif_delay(packet.duration or 0)
+        clock[end] = shown
+    file.seek(0)
+    return clock
+
+
+def _gif_delay(delay: int) -> int:
+    return delay if delay >= _GIF_SHORTEST else _GIF_USUAL
 
 
 def _stamped(items: Iterable[Timed]) -> Iterator[tuple[int | None, Timed]]:
@@ -371,6 +432,8 @@ def _unknown_content(path: Path, head: bytes) -> NoPictureError | NotMediaError:
     box = head[4:8]  # the type of an MP4 or QuickTime file's first box
     if box in (b"moof", b"styp", b"sidx"):
         return NoPictureError(path, "is a fragment without its init segment", "join the two: cat init.mp4 fragment.m4s")
+    if box == b"ftyp" and (b"encv" in head or b"pssh" in head):
+        return NoPictureError(path, "its video is encrypted", "name a copy without protection")
     if box in (b"ftyp", b"mdat", b"free", b"skip", b"wide"):
         problem = "its index (the moov box) is missing or damaged, as in a recording or download that was cut short"
         return NoPictureError(path, problem, "record or download it again")

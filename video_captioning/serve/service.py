@@ -29,7 +29,7 @@ class Service:
         self.captioners = dict(captioners)
         self.settings = settings
         self.ready = False
-        self._decoders = Decoders(settings.cores, settings.limits, settings.memory, settings.decode_seconds)
+        self._decoders = Decoders(settings.cores, settings.limits, settings.decoder_memory, settings.decode_seconds)
         self.metrics = Metrics(lambda: self._clips, lambda: self._decoders.restarts)
         self._batcher = Batcher(settings.batch, self.metrics.batch.observe)
         self._clips = 0
