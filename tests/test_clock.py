@@ -51,8 +51,10 @@ def test_a_picture_that_starts_after_the_sound(ending: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("ending", "codec"),
-    [("ts", "libx264"), ("m2ts", "mpeg2video"), ("mpg", "mpeg2video"), ("vob", "mpeg2video"), ("avi", "mpeg4")]
-    + [("mp4", "libx264"), ("mkv", "libx264"), ("flv", "libx264"), ("webm", "libvpx-vp9")],
+    [
+        *[("ts", "libx264"), ("m2ts", "mpeg2video"), ("mpg", "mpeg2video"), ("vob", "mpeg2video"), ("avi", "mpeg4")],
+        *[("mp4", "libx264"), ("mkv", "libx264"), ("flv", "libx264"), ("webm", "libvpx-vp9")],
+    ],
 )
 @pytest.mark.parametrize("start", [0.5, 2.5, 3.96])
 def test_a_stretch_is_what_a_full_decode_shows_there(

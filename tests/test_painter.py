@@ -34,13 +34,13 @@ def test_exif_turns_and_mirrors(orientation: int, ending: str, tmp_path: Path) -
     assert np.abs(found - expected).mean() < 4, "which is what other chroma upsampling makes of JPEG and WebP"
 
 
-@pytest.mark.parametrize("ending", ["png", "webp", "gif"])
+@pytest.mark.parametrize("ending", ["png", "webp", "gif", "avif"])
 @pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 0, 255)])
 def test_transparency_is_on_white(hidden: tuple[int, int, int], ending: str, tmp_path: Path) -> None:
     picture = Image.new("RGBA", (64, 64), (*hidden, 0))
     ImageDraw.Draw(picture).rectangle((16, 16, 47, 47), fill=(0, 0, 0, 255))
     path = tmp_path / f"picture.{ending}"
-    picture.save(path, lossless=True)
+    picture.save(path, **({"quality": 100, "subsampling": "4:4:4"} if ending == "avif" else {"lossless": True}))
     found = sample(path).pixels[0]
     assert found[8, 8].tolist() == [255, 255, 255]
     assert found[32, 32].max() <= 3

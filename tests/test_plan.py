@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -58,15 +56,6 @@ def assert_same(path: Path, sampling: Sampling = SAMPLING) -> None:
     assert found.times.tolist() == expected.times.tolist()
     assert np.array_equal(found.pixels, expected.pixels)
     assert (found.info, found.warnings) == (expected.info, expected.warnings)
-
-
-@pytest.fixture
-def reasons(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """Why clips were decoded in full."""
-    caplog.set_level(logging.DEBUG, "video_captioning.frames")
-    found: list[str] = []
-    yield found
-    found += [record.getMessage() for record in caplog.records if FULL in record.getMessage()]
 
 
 def pictures(count: int) -> list[np.ndarray]:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -62,6 +64,10 @@ _RESTART_BACK = 1.0  # seconds; a clock that goes back further has started anew
 _RESTART_AHEAD = 10.0  # seconds; so has one that jumps further ahead, in a format that allows it
 _CLOCK_RATE = 1000  # no frame rate but the milliseconds of a Matroska file
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: the format's clock may start anew
+_PICTURE_BRANDS = {"avif", "heic", "heix", "mif1"}
+_GRAY = {"gray", "gray10le", "gray12le"}
+_DOLBY_VISION = {"dvh1", "dvhe", "dva1", "dvav", "dav1"}  # of a stream that only a Dolby Vision player can show
+_STATED_CURVES = range(3, 19)  # AVColorTransferCharacteristic: known, and not unspecified
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # FFmpeg's names of formats
 _WITHOUT_PTS = {"avi", "h264", "hevc", "m4v", "mpegvideo"}
 _GIF_SHORTEST, _GIF_USUAL = 2, 10  # 1/100 s; what browsers make of a shorter delay
@@ -228,6 +234,19 @@ class Video:
         """Does the format have an index, so that a seek is never late?"""
         return self._container.format.name in _INDEXED and self._origin is not None
 
+    def transparency(self) -> npt.NDArray[np.uint8] | None:
+        """Of a still picture that keeps it in a stream of its own, as AVIF does: opacity `[height, width]`."""
+        if self._container.metadata.get("major_brand") not in _PICTURE_BRANDS:
+            return None
+        size = self._codec.width, self._codec.height
+        for stream in self._container.streams.video:
+            codec = stream.codec_context
+            if stream is not self.stream and codec and codec.pix_fmt in _GRAY and (codec.width, codec.height) == size:
+                with self.path.open("rb") as file, av.open(_Reader(file), "r", metadata_errors="ignore") as again:
+                    frame = next(again.decode(again.streams.video[self._container.streams.video.index(stream)]))
+                    return frame.to_ndarray(format="gray").astype(np.uint8)
+        return None
+
     def seek(self, time: float) -> None:
         """Go on from the last key frame before `time` (seconds); from the start where the format has no index."""
         if time and self.seeks and self._origin is not None:
@@ -254,6 +273,8 @@ class Video:
         for count, kind in ((self.damaged, "damaged"), (self.encrypted, "encrypted")):
             if count:
                 phrases.append(f"{count} {kind} packet{' was' if count == 1 else 's were'} skipped")
+        if self._codec.codec_tag in _DOLBY_VISION and self._codec.color_trc not in _STATED_CURVES:
+            phrases.append("its Dolby Vision colours are shown without conversion")
         stated = 0 if self._clock else (self._container.duration or 0) / av.time_base
         if self.end is not None and self._file_end < 0.95 * stated - 0.25:
             phrases.append(f"the file ends early: {max(self._file_end, 0):.1f} of {stated:.1f} s could be read")

@@ -65,6 +65,7 @@ class Painter:
         self._pixel_shape = float(video.stream.sample_aspect_ratio or 1)  # width by height of one pixel
         self._filter = FILTERS[resize.filter if resize else "bilinear"]
         self._reformatter = VideoReformatter()
+        self._opacity = video.transparency()
         self._parity = _PARITIES.get(video.stream.codec_context.field_order, "auto")
         self._orientation: tuple[tuple[int, int, int], Orientation] | None = None
 
@@ -94,7 +95,7 @@ class Painter:
         """uint8 RGB `[height, width, 3]`, not yet turned."""
         transfer, primaries = frame.color_trc, frame.color_primaries
         high = transfer in (hdr.PQ, hdr.HLG)
-        if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
+        if self._opacity is not None or frame.format.has_palette or any(c.is_alpha for c in frame.format.components):
             frame = self._over_white(frame)
         guess = Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601  # as players do
         picture: npt.NDArray[Any] = self._reformatter.reformat(
@@ -112,6 +113,8 @@ class Painter:
     def _over_white(self, frame: VideoFrame) -> VideoFrame:
         """A frame without transparency, as on a white page; blended before it is scaled, or edges would be dark."""
         picture = self._reformatter.reformat(frame, format="rgba", interpolation=self._filter, threads=1).to_ndarray()
+        if self._opacity is not None and self._opacity.shape == picture.shape[:2]:
+            picture[..., 3] = self._opacity
         colours, alpha = picture[..., :3].astype(np.uint32), picture[..., 3:].astype(np.uint32)
         blended = (colours * alpha + 255 * (255 - alpha) + 127) // 255
         return VideoFrame.from_ndarray(np.ascontiguousarray(blended, np.uint8), "rgb24")
