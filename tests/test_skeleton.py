@@ -28,7 +28,7 @@ FLOORS = {
     0: {"errors", "parallel", "words"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-ROOM = dict.fromkeys(("media", "plan", "nal", "painter", "hdr"), "frames")
+ROOM = dict.fromkeys(("media", "plan", "nal", "painter", "hdr", "aperture"), "frames")
 WITHOUT_TORCH = {
     "captioner",
     "caption",

@@ -24,6 +24,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from video_captioning import aperture
 from video_captioning.errors import (
     MediaError,
     MissingFileError,
@@ -233,6 +234,13 @@ class Video:
     def seeks(self) -> bool:
         """Does the format have an index, so that a seek is never late?"""
         return self._container.format.name in _INDEXED and self._origin is not None
+
+    def aperture(self) -> aperture.Aperture:
+        """What of the pictures the container says not to show."""
+        if self._container.format.name not in _INDEXED:
+            return aperture.Aperture()
+        with self.path.open("rb") as file:
+            return aperture.read(file, self._container.streams.video.index(self.stream))
 
     def transparency(self) -> npt.NDArray[np.uint8] | None:
         """Of a still picture that keeps it in a stream of its own, as AVIF does: opacity `[height, width]`."""

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from video_captioning import hdr
+from video_captioning.aperture import Aperture
 from video_captioning.errors import NoPictureError
 from video_captioning.media import Limits, Video, check_size
 
@@ -65,13 +66,14 @@ class Painter:
         self._pixel_shape = float(video.stream.sample_aspect_ratio or 1)  # width by height of one pixel
         self._filter = FILTERS[resize.filter if resize else "bilinear"]
         self._reformatter = VideoReformatter()
+        self._aperture = video.aperture()
         self._opacity = video.transparency()
         self._parity = _PARITIES.get(video.stream.codec_context.field_order, "auto")
         self._orientation: tuple[tuple[int, int, int], Orientation] | None = None
 
     def paint(self, shown: VideoFrame | Shown) -> Pixels:
         """uint8 RGB [height, width, 3]"""
-        frame = deinterlaced(shown, self._parity) if isinstance(shown, Shown) else shown
+        frame = cropped(deinterlaced(shown, self._parity) if isinstance(shown, Shown) else shown, self._aperture)
         turned, down, right = self._oriented(frame)
         size = (frame.height, max(1, round(frame.width * self._pixel_shape)))
         if self.displayed == (0, 0):
@@ -183,6 +185,14 @@ def deinterlaced(shown: Shown, parity: str = "auto") -> VideoFrame:
     if len(frames) == 1:
         return filtered(frames, "setfield=prog")[0]
     return filtered(frames, f"bwdif=mode=send_frame:parity={parity}:deint=interlaced")[1 if alike[0] else 0]
+
+
+def cropped(frame: VideoFrame, sides: Aperture) -> VideoFrame:
+    """What is left of a frame without what is not to be shown; the whole frame where nothing would be."""
+    width, height = frame.width - sides.left - sides.right, frame.height - sides.top - sides.bottom
+    if not any(sides) or width < 1 or height < 1:
+        return frame
+    return filtered([frame], f"crop={width}:{height}:{sides.left}:{sides.top}:exact=1")[0]
 
 
 def filtered(frames: Sequence[VideoFrame], description: str) -> list[VideoFrame]:
