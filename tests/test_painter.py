@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from video_captioning.frames import Resize, Sampling, sample
 COLOURS = np.array([[255, 255, 255], [230, 20, 30], [0, 200, 60], [20, 40, 220], [128, 128, 128], [200, 120, 80]])
 TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])  # BT.2087-0
 WHITE = 203.0
+FIELDS: dict[str, Any] = {"x264-params": "tff=1"}
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])
@@ -124,11 +126,9 @@ def woven(number: int) -> np.ndarray:
 def test_interlaced_frames_are_deinterlaced_before_they_are_scaled(
     size: int, make_clip: MakeClip, tmp_path: Path
 ) -> None:
-    options = {"crf": "6", "pix_fmt": "yuv444p"}
+    options: dict[str, Any] = {"crf": "6", "pix_fmt": "yuv444p"}
     whole = make_clip(tmp_path / "whole.mp4", [moving(2 * n) for n in range(25)], 25, **options)
-    fields = make_clip(
-        tmp_path / "fields.mp4", [woven(n) for n in range(25)], 25, **options, **{"x264-params": "tff=1"}
-    )
+    fields = make_clip(tmp_path / "fields.mp4", [woven(n) for n in range(25)], 25, **options, **FIELDS)
     sampling = Sampling(frames=3)
     expected, found = (sample(path, sampling, Resize(size)).pixels.astype(int) for path in (whole, fields))
     assert np.abs(found - expected).mean() < 5
@@ -139,9 +139,7 @@ def test_what_only_claims_to_be_interlaced_and_stands_still_stays(make_clip: Mak
     for count in (1, 10):
         pictures = [moving(0)] * count
         plain = make_clip(tmp_path / "plain.mp4", pictures, 25, crf="6", pix_fmt="yuv444p")
-        flagged = make_clip(
-            tmp_path / "flagged.mp4", pictures, 25, crf="6", pix_fmt="yuv444p", **{"x264-params": "tff=1"}
-        )
+        flagged = make_clip(tmp_path / "flagged.mp4", pictures, 25, crf="6", pix_fmt="yuv444p", **FIELDS)
         expected, found = (sample(path, Sampling(frames=1), Resize(96)).pixels.astype(int) for path in (plain, flagged))
         assert np.abs(found - expected).mean() < 2
 

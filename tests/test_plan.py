@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+import struct
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from tests.conftest import MakeClip
-from video_captioning.frames import Frames, Resize, Sampling, choose, gather, sample
+from video_captioning.frames import Frames, Resize, Sampling, choose, gather, sample, too_far_apart
 from video_captioning.media import Limits, open_video
 from video_captioning.painter import Painter, neighbours
 
@@ -41,14 +44,15 @@ TRUSTED: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Ending, encoder and its options."""
 
 
-def in_full(path: Path, sampling: Sampling = SAMPLING) -> Frames:
-    """What every frame, decoded, gives."""
+def in_full(path: Path, sampling: Sampling = SAMPLING, stated: float | None = None) -> Frames:
+    """What every frame, decoded, gives; `stated`: the duration in seconds, where that of the header is wrong."""
     with open_video(path, Limits(), threads=1) as video:
-        painter = Painter(video, SMALL, Limits())
-        stretch = (0.0, float("inf"))
-        return gather(
-            choose(neighbours(video.frames()), sampling, stretch, video.duration, video, painter.paint), video, painter
-        )
+        painter, duration = Painter(video, SMALL, Limits()), stated or video.duration
+        kept = choose(neighbours(video.frames()), sampling, (0.0, math.inf), duration, video, painter.paint)
+        found = gather(kept, video, painter)
+    if too_far_apart(len(kept), sampling, 0.0, duration, found.info.duration):
+        return in_full(path, sampling, found.info.duration)
+    return found
 
 
 def assert_same(path: Path, sampling: Sampling = SAMPLING) -> None:
@@ -76,3 +80,71 @@ def test_the_same_frames_as_in_full(
         assert_same(path, Sampling(frames=count))
     assert_same(path, Sampling(fps=2, max_frames=8))
     assert FULL not in caplog.text
+
+
+UNSURE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "H.264 with B frames in AVI": (".avi", "libx264", {X264: "bframes=3:b-pyramid=normal:scenecut=0"}),
+    "MPEG-4 with B frames in AVI": (".avi", "mpeg4", {"bf": "2"}),
+    "H.264 without a container": (".h264", "libx264", {X264: "bframes=2"}),
+    "HEVC without a container": (".hevc", "libx265", {X265: "log-level=none"}),
+    "H.264, interlaced": (".mp4", "libx264", {X264: "tff=1:bframes=2"}),
+    "MPEG-2, interlaced": (".ts", "mpeg2video", {"flags": "+ildct+ilme", "bf": "2"}),
+}
+
+
+@pytest.mark.parametrize("kind", UNSURE)
+def test_where_it_is_not_sure_the_same_frames_too(kind: str, make_clip: MakeClip, tmp_path: Path) -> None:
+    ending, codec, options = UNSURE[kind]
+    path = make_clip(tmp_path / f"clip{ending}", pictures(60), 25, codec=codec, **options)
+    for count in (1, 5, 20):
+        assert_same(path, Sampling(frames=count))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "avi"])
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_damaged_and_cut_short(ending: str, place: float, make_clip: MakeClip, tmp_path: Path) -> None:
+    options = {"movflags": "+faststart"} if ending == "mp4" else None
+    whole = make_clip(tmp_path / f"clip.{ending}", pictures(100), 25, container=options, gop=10).read_bytes()
+    at = int(place * len(whole))
+    for data in (whole[:at], whole[:at] + bytes(300) + whole[at + 300 :]):
+        path = tmp_path / f"damaged.{ending}"
+        path.write_bytes(data)
+        assert_same(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mp4", "libx264"), ("mkv", "mpeg4"), ("mkv", "mpeg2video"), ("webm", "libvpx-vp9")]
+)
+def test_packets_that_only_claim_to_be_key_frames(
+    ending: str, codec: str, make_clip: MakeClip, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    true, path = make_clip(tmp_path / f"true.{ending}", pictures(60), 25, codec=codec), tmp_path / f"false.{ending}"
+    with av.open(str(true)) as source, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.is_keyframe = True
+                packet.stream = stream
+                output.mux(packet)
+    assert_same(path)
+
+
+def test_a_clock_that_starts_anew(make_clip: MakeClip, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "video_captioning.frames")
+    part = make_clip(tmp_path / "part.ts", pictures(50), 25).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(part + part)
+    assert_same(tmp_path / "twice.ts")
+    assert f"twice.ts: {FULL}" in caplog.text
+
+
+def test_frames_that_are_not_shown(make_clip: MakeClip, tmp_path: Path) -> None:
+    """An edit list that begins in the middle of a group of pictures."""
+    path = make_clip(tmp_path / "clip.mov", pictures(60), 25, gop=30)
+    data = path.read_bytes()
+    at = data.index(b"elst") + 12
+    duration, _ = struct.unpack(">Ii", data[at : at + 8])
+    scale = struct.unpack(">I", data[(begin := data.index(b"mdhd") + 16) : begin + 4])[0]
+    path.write_bytes(data[:at] + struct.pack(">Ii", duration // 2, scale // 2) + data[at + 8 :])
+    assert len(sample(path, Sampling(fps=math.inf, max_frames=100)).times) < 60
+    for count in (1, 4, 20):
+        assert_same(path, Sampling(frames=count))
