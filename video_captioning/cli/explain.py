@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from video_captioning.explain.explanation import Explanation
-    from video_captioning.frames import Pixels
+    from video_captioning.painter import Pixels
 
 SHARED = ("model", "threads", *SAMPLING, *DECODING)
 

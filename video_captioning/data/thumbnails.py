@@ -9,7 +9,8 @@ from pathlib import Path
 
 import av
 
-from video_captioning.frames import Pixels, Sampling, sample
+from video_captioning.frames import Sampling, sample
+from video_captioning.painter import Pixels
 
 SIDE = 208  # pixels, the longer side
 QUALITY = 5  # FFmpeg's quantizer: 2 is best, 31 worst

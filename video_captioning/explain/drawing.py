@@ -13,7 +13,7 @@ import numpy as np
 from video_captioning.decoding import Floats
 from video_captioning.errors import MissingExtraError
 from video_captioning.explain.explanation import Explanation
-from video_captioning.frames import Pixels
+from video_captioning.painter import Pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,8 @@ from video_captioning.captioner import Caption, Captioner
 from video_captioning.decoding import Decoding, Floats, Hypothesis, Ints
 from video_captioning.errors import VidcapError
 from video_captioning.explain.occlusion import Occlusion, hide_frames, hide_regions, rank_correlation
-from video_captioning.frames import Pixels, Sampling
+from video_captioning.frames import Sampling
+from video_captioning.painter import Pixels
 
 TOP = 5  # frames that are singled out
 GRID = 5  # squares a side that are hidden of a single frame where the model has no patches

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from video_captioning.bundle import Runtime
 from video_captioning.decoding import Floats, log_softmax
-from video_captioning.frames import Pixels
+from video_captioning.painter import Pixels
 
 MOST_SLOTS = 16_384  # of the memories that are compared in one call, which bounds the room that they take
 

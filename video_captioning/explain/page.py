@@ -16,7 +16,7 @@ from video_captioning.data.thumbnails import Thumbnail, jpeg
 from video_captioning.errors import printable
 from video_captioning.explain.explanation import Explanation
 from video_captioning.explain.shown import SIDE
-from video_captioning.frames import Pixels
+from video_captioning.painter import Pixels
 
 LARGEST = 16_000_000  # bytes of a clip that is put into the page
 PLAYED = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}

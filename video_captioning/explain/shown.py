@@ -10,7 +10,8 @@ import numpy as np
 from av import VideoFrame
 
 from video_captioning.errors import MissingFileError
-from video_captioning.frames import Pixels, Resize, Sampling, sample
+from video_captioning.frames import Resize, Sampling, sample
+from video_captioning.painter import Pixels
 
 SIDE = 400  # pixels, the longer side
 
