@@ -64,6 +64,18 @@ def caption(clips: Path, model: str, threads: int, repeat: int, out: Path | None
 
 
 @main.command()
+@folder
+@model
+@repeat
+@json
+def decode(clips: Path, model: str, repeat: int, out: Path | None) -> None:
+    """Decoding only the frames that are looked at, of clips and of a film, against decoding all."""
+    from benchmarks.decode import measure
+
+    report.deliver(measure(clips, model, repeat), out)
+
+
+@main.command()
 @model
 @threads
 @repeat

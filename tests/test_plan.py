@@ -148,3 +148,12 @@ def test_frames_that_are_not_shown(make_clip: MakeClip, tmp_path: Path) -> None:
     assert len(sample(path, Sampling(fps=math.inf, max_frames=100)).times) < 60
     for count in (1, 4, 20):
         assert_same(path, Sampling(frames=count))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+def test_a_long_film(ending: str, make_clip: MakeClip, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "video_captioning.frames")
+    path = make_clip(tmp_path / f"film.{ending}", pictures(60) * 60, 25, gop=50)
+    for count in (2, 5):
+        assert_same(path, Sampling(frames=count))
+    assert FULL not in caplog.text

@@ -258,8 +258,12 @@ class Video:
     def seek(self, time: float) -> None:
         """Go on from the last key frame before `time` (seconds); from the start where the format has no index."""
         if time and self.seeks and self._origin is not None:
-            with suppress(av.FFmpegError, OverflowError):
-                self._container.seek(self._origin + int(time / self._time_base), stream=self.stream)
+            self.seek_stamp(self._origin + int(time / self._time_base))
+
+    def seek_stamp(self, stamp: int) -> None:
+        """Go on from the last key frame before a timestamp of the stream."""
+        with suppress(av.FFmpegError, OverflowError):
+            self._container.seek(stamp, stream=self.stream)
 
     def frames(self) -> Iterator[tuple[float, VideoFrame | None]]:
         """Each frame with its time, and last (end, None)."""

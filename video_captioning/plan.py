@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice, pairwise
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import dropwhile, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ SKIPPING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 
 
 UNKNOWN = -(2**63)
+FAR = 500  # packets; reading over fewer is faster than a seek
 
 
 class PlanError(Exception):
@@ -126,10 +127,13 @@ class Plan:
         """The frames of the packets `wanted`, and others that come with them."""
         codec = video.stream.codec_context
         skips = video.stream.codec.canonical_name in SKIPPING
-        packets = enumerate(video.read())
-        read = 0
+        packets, read = video.read(), 0
         for first, last in self._stretches(wanted):
-            for number, packet in islice(packets, first - read, last + 1 - read):
+            if video.seeks and first - read > FAR:
+                video.seek_stamp(self._pts[first])
+                packets = video.read()
+            stretch = islice(_since(packets, self._pts[first]), last + 1 - first)
+            for number, packet in enumerate(stretch, first):
                 if packet.pts != self._pts[number]:
                     raise PlanError("a packet has another timestamp than before")
                 if skips:
@@ -173,6 +177,11 @@ class Plan:
             place, number = place - 1, entry - 1
             entry = self._entries[place]
         return entry
+
+
+def _since(packets: Iterable[Packet[Any]], stamp: int) -> Iterator[Packet[Any]]:
+    """Packets from the one with a timestamp on."""
+    return dropwhile(lambda packet: packet.pts != stamp, packets)
 
 
 def of(video: Video) -> Plan | None:

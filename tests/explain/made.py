@@ -8,7 +8,7 @@ from tests import tiny
 from video_captioning.captioner import Caption, Model, Timings, Video, Word, sentence
 from video_captioning.explain.explanation import Explanation
 from video_captioning.explain.occlusion import Occlusion
-from video_captioning.frames import Pixels
+from video_captioning.painter import Pixels
 
 
 def explanation(
