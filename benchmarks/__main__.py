@@ -88,6 +88,18 @@ def cold(model: str, threads: int, repeat: int, out: Path | None) -> None:
 
 
 @main.command()
+@data
+@model
+@threads
+@json
+def memory(data: Path, model: str, threads: int, out: Path | None) -> None:
+    """The most memory of `vidcap caption`, against the number of files and the length of a video."""
+    from benchmarks.memory import measure
+
+    report.deliver(measure(data, model, threads), out)
+
+
+@main.command()
 @click.option(
     "--captions",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -77,13 +77,13 @@ def tabulate(processes: dict[str, list[Process]]) -> list[dict[str, Any]]:
     return rows
 
 
-def run(command: Sequence[str]) -> Process:
-    """Run a command to its end; what it says on standard error is shown."""
+def run(command: Sequence[str], statuses: Sequence[int] = (0,)) -> Process:
+    """Run a command to its end, which must be with one of `statuses`; what it says on standard error is shown."""
     start = perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in statuses:
         raise VidcapError(f"{' '.join(command[1:])} failed with status {process.returncode}; see what it says above")
     return Process(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * MAXRSS_UNIT / 1e6)

@@ -77,11 +77,11 @@ def length(path: Path) -> float:
         return float(container.duration or 1) / av.time_base
 
 
-def join(clip: Path, film: Path) -> Path:
-    """A film of one clip over and over; returns its path."""
+def join(clip: Path, film: Path, seconds: float = FILM) -> Path:
+    """A film that shows a clip over and over for so long; returns its path."""
     with av.open(str(film), "w") as output:
         start, stream = 0.0, None
-        while start < FILM:
+        while start < seconds:
             with av.open(str(clip)) as source:
                 video = source.streams.video[0]
                 stream = stream or output.add_stream_from_template(video)
