@@ -61,7 +61,7 @@ def test_tags_are_those_of_the_frames(captioner: Captioner, media: list[Path]) -
 def test_confidences_are_what_the_bundle_states(captioner: Captioner, media: list[Path]) -> None:
     """The formulas, written out once more."""
     word, whole = tiny.CONFIDENCE["word"], tiny.CONFIDENCE["sentence"]
-    supported = 0
+    supported = left_out = 0
     for path in media:
         found = captioner.examine(path, decoding=DECODING)
         assert found.concepts is not None
@@ -85,8 +85,17 @@ def test_confidences_are_what_the_bundle_states(captioner: Captioner, media: lis
             told.append(value)
         value = whole["bias"] + whole["logprob"] * found.caption.score
         value += whole["mean"] * np.mean(told) + whole["least"] * min(told) if told else 0
+        spoken = {stem(word) for word in content_words(found.caption.text)}
+        missed = [
+            calibrated[place]
+            for place, concept in enumerate(tiny.CONCEPTS)
+            if concept["phrase"] and not spoken & {stem(part) for part in content_words(concept["name"])}
+        ]
+        left_out += bool(missed)
+        value += whole["missed"] * sigmoid(max(missed)) if missed else 0
         assert found.caption.confidence == pytest.approx(sigmoid(value), abs=1e-6)
     assert supported, "some words are the names of concepts"
+    assert left_out, "and some concepts are not named"
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6])

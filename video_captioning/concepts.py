@@ -98,6 +98,18 @@ class Concepts:
                 found.setdefault(thing, (phrase, probability(calibrated[place])))
         return list(found.values())[:2]
 
+    def surest_things(self, calibrated: Floats) -> list[tuple[float, frozenset[str]]]:
+        """Scores of the things that are likeliest to be seen, with the stems of their names, the surest first."""
+        places, stems = self._things
+        order = np.argsort(-calibrated[places], kind="stable")[:MOST].tolist()
+        return [(probability(calibrated[places[number]]), stems[number]) for number in order]
+
+    @cached_property
+    def _things(self) -> tuple[list[int], list[frozenset[str]]]:
+        """The places of the concepts that are things, and the stems of their names."""
+        places = [place for place, phrase in enumerate(self.phrases) if phrase]
+        return places, [frozenset(content_stems(self.names[place])) for place in places]
+
     @cached_property
     def by_stem(self) -> dict[str, list[int]]:
         """The places of the concepts that a word with this stem names.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ class SentenceTerms:
     """Of the least of them."""
     logprob: float
     """Of the mean log-probability of its tokens, the end's included."""
+    missed: float = 0.0
+    """Of the score of the surest thing that it does not name."""
 
 
 class Evidence(NamedTuple):
@@ -73,16 +76,17 @@ class Confidence:
         seen = terms.support * evidence.support + terms.known * evidence.known
         return terms.bias + terms.logprob * evidence.logprob + seen
 
-    def of_sentence(self, words: Sequence[float], logprob: float) -> float:
+    def of_sentence(self, words: Sequence[float], logprob: float, missed: float) -> float:
         """The logit of a sentence's confidence.
 
         Args:
             words: logits of its content words' confidences.
             logprob: mean of its tokens.
+            missed: score of the surest thing that it does not name.
         """
         terms = self.sentence
-        told = terms.mean * float(np.mean(words)) + terms.least * min(words) if words else 0.0
-        return terms.bias + terms.logprob * logprob + told
+        told = terms.mean * (sum(words) / len(words)) + terms.least * min(words) if words else 0.0
+        return terms.bias + terms.logprob * logprob + terms.missed * missed + told
 
 
 def read_confidence(section: Mapping[str, Any]) -> Confidence:
@@ -113,6 +117,26 @@ class Found(NamedTuple):
     """Of the concepts in each frame, `[frames, C]`; None of a model without."""
 
 
+class Seen(NamedTuple):
+    """What the encoder sees in a clip: the same for all that is said of it."""
+
+    calibrated: Floats
+    """Logits of the concepts, `[C]`."""
+    things: list[tuple[float, frozenset[str]]]
+    """Scores and stems of the things that are likeliest, the surest first."""
+
+
+def _missed(stems: set[str], seen: Seen | None) -> float:
+    return next((score for score, thing in seen.things if not thing & stems), 0.0) if seen else 0.0
+
+
+@lru_cache(maxsize=4096)
+def content_stem(word: str) -> str | None:
+    """The stem of a content word, of its last part where it is a compound; None of a function word."""
+    stems = content_stems(word)
+    return stems[-1] if stems else None
+
+
 class Judge:
     """Tells how sure a model is of hypotheses."""
 
@@ -127,32 +151,55 @@ class Judge:
         Args:
             logits: of the concepts in the clip's frames, `[T, C]`.
         """
-        calibrated = self.concepts.calibrated(logits) if self.concepts and logits is not None else None
-        found: list[Evidence | None] = []
-        for text, places in self.tokenizer.words(hypothesis.tokens):
-            stems = content_stems(text)
-            if not stems:
-                found.append(None)
-                continue
-            logprob = float(np.mean([hypothesis.logprobs[place] for place in places]))
-            named = self.concepts.by_stem.get(stems[-1], []) if self.concepts else []
-            known = calibrated is not None and bool(named)
-            support = float(calibrated[named].max()) if calibrated is not None and named else 0.0
-            found.append(Evidence(logprob, support, known))
-        return found
+        return [evidence for _, evidence in self._words(hypothesis, self._seen(logits))]
+
+    def missed(self, hypothesis: Hypothesis, logits: Floats | None) -> float:
+        """The score of the surest thing that a hypothesis does not name; 0 of a model without concepts."""
+        seen = self._seen(logits)
+        return _missed({stem for stem, _ in self._words(hypothesis, seen) if stem}, seen)
 
     def __call__(self, hypothesis: Hypothesis, logits: Floats | None) -> Said:
         """How sure the model is of one hypothesis."""
+        return self._judged(hypothesis, self._seen(logits))
+
+    def _seen(self, logits: Floats | None) -> Seen | None:
+        if self.concepts is None or logits is None:
+            return None
+        calibrated = self.concepts.calibrated(logits)
+        return Seen(calibrated, self.concepts.surest_things(calibrated))
+
+    def _words(self, hypothesis: Hypothesis, seen: Seen | None) -> list[tuple[str | None, Evidence | None]]:
+        """The stem of each word, and what speaks for it; None of a function word."""
+        words: list[tuple[str | None, Evidence | None]] = []
+        for text, places in self.tokenizer.words(hypothesis.tokens):
+            stem = content_stem(text)
+            if stem is None:
+                words.append((None, None))
+                continue
+            logprob = sum(hypothesis.logprobs[place] for place in places) / len(places)
+            known, support = False, 0.0
+            if self.concepts and seen and (named := self.concepts.by_stem.get(stem)):
+                known, support = True, max(float(seen.calibrated[place]) for place in named)
+            words.append((stem, Evidence(logprob, support, known)))
+        return words
+
+    def _judged(self, hypothesis: Hypothesis, seen: Seen | None) -> Said:
         if self.confidence is None:
             return Said(hypothesis, (None,) * len(self.tokenizer.words(hypothesis.tokens)), None, 0.0)
-        words = [None if one is None else self.confidence.of_word(one) for one in self.evidence(hypothesis, logits)]
-        content = [word for word in words if word is not None]
-        whole = self.confidence.of_sentence(content, hypothesis.mean_logprob)
-        sure = tuple(None if word is None else probability(word) for word in words)
-        stems = [content_stems(text)[-1:] for text, _ in self.tokenizer.words(hypothesis.tokens)]
-        new = [s not in stems[:place] for place, s in enumerate(stems)]
-        told = [word * first for word, first in zip(sure, new, strict=True) if word is not None]
-        return Said(hypothesis, sure, probability(whole), float(np.mean(told)) if told else 0.0)
+        sure: list[float | None] = []
+        logits: list[float] = []
+        told: list[float] = []
+        used: set[str] = set()
+        for stem, evidence in self._words(hypothesis, seen):
+            if evidence is None or stem is None:
+                sure.append(None)
+                continue
+            logits.append(self.confidence.of_word(evidence))
+            sure.append(one := probability(logits[-1]))
+            told.append(0.0 if stem in used else one)
+            used.add(stem)
+        whole = self.confidence.of_sentence(logits, hypothesis.mean_logprob, _missed(used, seen))
+        return Said(hypothesis, tuple(sure), probability(whole), sum(told) / len(told) if told else 0.0)
 
     def search(
         self,
@@ -178,7 +225,8 @@ class Judge:
         found = []
         for place, hypotheses in enumerate(decode(step, state, memory, wide, SPECIAL, keys)):
             logits = None if told is None else told[place][frame_mask[place]]
-            said = [self(one, logits) for one in hypotheses]
+            seen = self._seen(logits)
+            said = [self._judged(one, seen) for one in hypotheses]
             found.append(Found((supported(said, decoding.support) if weighed else said)[:count], logits))
         return found
 

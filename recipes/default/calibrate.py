@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 
 from video_captioning import bundle
 from video_captioning.captioner import Captioner
-from video_captioning.concepts import Concepts, sigmoid
+from video_captioning.concepts import Concepts, probability, sigmoid
 from video_captioning.confidence import Confidence, Evidence, Judge, SentenceTerms, WordTerms
 from video_captioning.data.items import Item
 from video_captioning.decoding import Decoding
@@ -45,11 +45,15 @@ class Observations:
     """Mean over the frames of each item, `[C]`."""
     named: list[Array] = field(default_factory=list)
     """Which concepts its references name, bool `[C]`."""
+    moving: list[bool] = field(default_factory=list)
+    """Is the item a clip, and no picture?"""
     words: list[list[tuple[float, float | None, bool]]] = field(default_factory=list)
     """Of each content word of each hypothesis: log-probability, mean logit of the concept that it names (None without
     one), and whether a reference uses it."""
     logprobs: list[float] = field(default_factory=list)
     """Mean log-probability of each hypothesis's tokens."""
+    missed: list[float] = field(default_factory=list)
+    """Logit of the surest thing that each hypothesis does not name, mean over the frames."""
     owners: list[int] = field(default_factory=list)
     """Number of the item of each hypothesis."""
 
@@ -72,6 +76,7 @@ def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> 
             used = {s for caption in item.captions for s in stems(caption)}
             found.logits.append(one.logits.mean(0))
             found.named.append(spoken_of(names, item.captions))
+            found.moving.append(len(one.logits) > 1)
             for told in one.said:
                 evidence = judge.evidence(told.hypothesis, one.logits)
                 texts = [text for text, _ in captioner.tokenizer.words(told.hypothesis.tokens)]
@@ -83,6 +88,8 @@ def observe(captioner: Captioner, items: Sequence[Item], decoding: Decoding) -> 
                     ]
                 )
                 found.logprobs.append(told.hypothesis.mean_logprob)
+                score = judge.missed(told.hypothesis, one.logits)
+                found.missed.append(float(np.log(score) - np.log1p(-score)))
                 found.owners.append(at + number)
     return found
 
@@ -115,7 +122,10 @@ def fit_concepts(found: Observations, concepts: Concepts) -> Concepts:
 
 
 def fit_confidence(found: Observations, concepts: Concepts, chosen: Array) -> Confidence:
-    """Coefficients from the hypotheses `chosen` (numbers); each item counts the same."""
+    """Coefficients from the hypotheses `chosen` (numbers); each item counts the same.
+
+    Words are judged in pictures, too; sentences in clips alone, if there are any: that is what they are for.
+    """
     counts = np.bincount([found.owners[i] for i in chosen], minlength=len(found.logits))
     rows, right, weights = [], [], []
     for i in chosen:
@@ -125,19 +135,33 @@ def fit_confidence(found: Observations, concepts: Concepts, chosen: Array) -> Co
             weights.append(1 / counts[found.owners[i]])
     word = WordTerms(*logistic(np.array(rows), np.array(right), np.array(weights)).tolist())
     partly = Confidence(word, SentenceTerms(0.0, 0.0, 0.0, 0.0))
-    with_words = [i for i in chosen if found.words[i]]
+    with_words = sentences(found, chosen)
     words = [word_logits(found, concepts, partly, i) for i in with_words]
     features = np.array(
-        [[1.0, np.mean(own), min(own), found.logprobs[i]] for own, i in zip(words, with_words, strict=True)]
+        [
+            [1.0, np.mean(own), min(own), found.logprobs[i], missed(found, concepts, i)]
+            for own, i in zip(words, with_words, strict=True)
+        ]
     )
     held = np.array([np.mean([used for *_, used in found.words[i]]) >= 0.5 for i in with_words])
     shares = np.array([1 / counts[found.owners[i]] for i in with_words])
     return replace(partly, sentence=SentenceTerms(*logistic(features, held, shares).tolist()))
 
 
+def sentences(found: Observations, chosen: Array) -> list[int]:
+    """Those of the hypotheses `chosen` that have content words: of clips, or of all items if there is no clip."""
+    with_words = [i for i in chosen.tolist() if found.words[i]]
+    return [i for i in with_words if found.moving[found.owners[i]]] or with_words
+
+
 def word_logits(found: Observations, concepts: Concepts, confidence: Confidence, number: int) -> list[float]:
     """Logits of the confidence of each content word of a hypothesis."""
     return [confidence.of_word(evidence(concepts, logprob, support)) for logprob, support, _ in found.words[number]]
+
+
+def missed(found: Observations, concepts: Concepts, number: int) -> float:
+    """The score of the surest thing that a hypothesis does not name."""
+    return probability(concepts.scale * found.missed[number] + concepts.shift)
 
 
 def evidence(concepts: Concepts, logprob: float, support: float | None) -> Evidence:
@@ -147,16 +171,16 @@ def evidence(concepts: Concepts, logprob: float, support: float | None) -> Evide
 
 
 def reliability(found: Observations, concepts: Concepts) -> tuple[Array, Array]:
-    """Confidence of each hypothesis with content words, and whether it is right; each measured by other items' fit."""
-    owners = np.array(found.owners)
+    """Confidence of each hypothesis, and whether it is right; each measured by what was fitted on other items."""
+    chosen = np.array(sentences(found, np.arange(len(found.words))))
+    folds = np.array(found.owners) % FOLDS
     logits, right = [], []
     for fold in range(FOLDS):
-        inside = owners % FOLDS == fold
-        fitted = fit_confidence(found, concepts, np.flatnonzero(~inside))
-        for i in np.flatnonzero(inside).tolist():
-            if found.words[i]:
-                logits.append(fitted.of_sentence(word_logits(found, concepts, fitted, i), found.logprobs[i]))
-                right.append(np.mean([used for *_, used in found.words[i]]) >= 0.5)
+        fitted = fit_confidence(found, concepts, np.flatnonzero(folds != fold))
+        for i in chosen[folds[chosen] == fold].tolist():
+            own = word_logits(found, concepts, fitted, i)
+            logits.append(fitted.of_sentence(own, found.logprobs[i], missed(found, concepts, i)))
+            right.append(np.mean([used for *_, used in found.words[i]]) >= 0.5)
     return sigmoid(np.array(logits)), np.array(right)
 
 

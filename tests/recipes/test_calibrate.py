@@ -114,6 +114,7 @@ def hypotheses(items: int, seed: int) -> Observations:
     for item in range(items):
         made.logits.append(np.zeros(10))
         made.named.append(np.zeros(10, bool))
+        made.moving.append(True)
         for _ in range(3):
             words = []
             for _ in range(rng.integers(0, 5)):
@@ -123,6 +124,7 @@ def hypotheses(items: int, seed: int) -> Observations:
                 words.append((logprob, support, bool(rng.random() < sigmoid(np.array(logit)))))
             made.words.append(words)
             made.logprobs.append(float(np.mean([word[0] for word in words])) if words else -1.0)
+            made.missed.append(float(rng.normal()))
             made.owners.append(item)
     return made
 
@@ -149,11 +151,28 @@ def test_the_confidence_of_a_word_is_that_of_its_evidence(confidence: Confidence
 def test_what_more_speaks_for_is_surer(confidence: Confidence) -> None:
     def sentence(*words: Evidence) -> float:
         logprob = float(np.mean([word.logprob for word in words]))
-        return confidence.of_sentence([confidence.of_word(word) for word in words], logprob)
+        return confidence.of_sentence([confidence.of_word(word) for word in words], logprob, missed=0.0)
 
     clear, doubtful, unlikely = Evidence(-0.1, 2.0, True), Evidence(-0.1, -3.0, True), Evidence(-4.0, 0.0, False)
     logits = [sentence(clear, clear), sentence(clear, doubtful), sentence(doubtful, unlikely)]
     assert logits == sorted(logits, reverse=True) and logits[0] > logits[1] + 1 > logits[2] + 2
+
+
+def test_a_sentence_is_less_sure_where_it_leaves_out_what_is_seen(told: Observations) -> None:
+    blind = [0.0 if logit > 0 else 1.0 for logit in told.missed]
+    words = [[(*word[:2], bool(right)) for word in each] for each, right in zip(told.words, blind, strict=True)]
+    terms = fit_confidence(replace(told, words=words), FITTED, np.arange(len(words))).sentence
+    assert terms.missed < -1
+
+
+def test_sentences_are_fitted_on_clips_where_there_are_any(told: Observations) -> None:
+    wrong = [[(*word[:2], False) for word in each] for each in told.words]
+    half = [owner % 2 == 0 for owner in range(len(told.logits))]
+    mixed = [one if half[owner] else other for one, other, owner in zip(told.words, wrong, told.owners, strict=True)]
+    chosen = np.arange(len(mixed))
+    clips = fit_confidence(replace(told, words=mixed, moving=half), FITTED, chosen)
+    every = fit_confidence(replace(told, words=mixed), FITTED, chosen)
+    assert clips.of_sentence([1.0], -0.5, 0.0) > every.of_sentence([1.0], -0.5, 0.0) + 1
 
 
 def test_sentences_are_as_often_right_as_others_say(told: Observations) -> None:
@@ -168,6 +187,7 @@ def test_an_item_counts_once_however_many_hypotheses_it_has() -> None:
     once = hypotheses(60, 4)
     twice = replace(once, words=[*once.words, *once.words[:30]])
     twice.logprobs, twice.owners = [*once.logprobs, *once.logprobs[:30]], [*once.owners, *once.owners[:30]]
+    twice.missed = [*once.missed, *once.missed[:30]]
     one, other = (fit_confidence(found, FITTED, np.arange(len(found.words))) for found in (once, twice))
     for part in ("word", "sentence"):
         assert list(vars(getattr(one, part)).values()) == pytest.approx(
