@@ -76,6 +76,18 @@ def decode(clips: Path, model: str, repeat: int, out: Path | None) -> None:
 
 
 @main.command()
+@folder
+@model
+@repeat
+@json
+def generate(clips: Path, model: str, repeat: int, out: Path | None) -> None:
+    """Processor time of sentences from features that are there already, by part and by beam."""
+    from benchmarks.generate import measure
+
+    report.deliver(measure(clips, model, repeat), out)
+
+
+@main.command()
 @model
 @threads
 @repeat

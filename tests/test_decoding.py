@@ -61,8 +61,10 @@ def test_done_clips_leave_the_batch_and_decoding_stops_early() -> None:
         logits[:, EOS] = np.where(np.repeat(memory["ends"], len(tokens) // len(memory["ends"])) <= len(sizes), 20, -20)
         return logits, state, np.zeros((len(tokens), 1), np.float32)
 
-    found = decode(step, {}, {"ends": np.array([2, 1, 4])}, Decoding(beam=2, length_penalty=0), SPECIAL)
+    memory = {"ends": np.array([2, 1, 4])}
+    found = decode(step, {}, memory, Decoding(beam=2, length_penalty=0), SPECIAL)
     assert [len(hypotheses[0].tokens) for hypotheses in found] == [1, 0, 3]
+    assert memory["ends"].tolist() == [2, 1, 4], "a memory is the caller's"
     assert sizes == [(3, 3), (4, 2), (2, 1), (2, 1)]
 
 

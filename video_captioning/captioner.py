@@ -214,7 +214,8 @@ class Captioner:
         self, features: np.ndarray, frame_mask: np.ndarray, clips: Sequence[np.ndarray], asked: Asked
     ) -> list[Found]:
         memory, state = self.runtime.remember(features, frame_mask)
-        keys = [crc32(pixels.tobytes()) for pixels in clips]  # a draw depends on the clip, not on its batch
+        sampled = asked.decoding.temperature is not None  # a draw depends on the clip, not on its batch
+        keys = [crc32(np.ascontiguousarray(pixels).data) for pixels in clips] if sampled else None
         whole = asked.min_confidence is not None
         return self._judge.search(self.runtime.step, state, memory, frame_mask, asked.decoding, keys, whole=whole)
 

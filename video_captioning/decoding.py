@@ -6,10 +6,10 @@ Sizes in the docstrings: B clips, b of them not done yet, k hypotheses a clip, N
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -173,6 +173,7 @@ def decode(
         logprobs=np.empty((batch, 0), np.float32),
         path=np.empty((batch, 0), np.int64),
     )
+    memory = {name: array.copy() for name, array in memory.items()}  # `move` overwrites done clips
     attention: list[Floats] = []
     while len(live.clips) and len(attention) < decoding.max_tokens:
         logits, state, weights = step(np.ascontiguousarray(live.tokens[:, -1]), state, memory)
@@ -189,8 +190,9 @@ def decode(
         going = np.array(
             [not is_done(pools[c], best, decoding) for c, best in zip(live.clips, totals.max(axis=1), strict=True)]
         )
-        rows, live = update(live, candidates, totals, order, going)
-        state, memory = take(state, rows), take(memory, np.flatnonzero(going))
+        clips = closed_up(going)
+        rows, live = update(live, candidates, totals, order, clips)
+        state, memory = take(state, rows), move(memory, clips)
     for (i, j), total in np.ndenumerate(live.totals):  # cut at max_tokens
         if total > -np.inf:
             row = i * live.totals.shape[1] + j
@@ -200,13 +202,13 @@ def decode(
 
 def log_softmax(logits: Floats) -> NDArray[np.float32]:
     """Logits [N, V] → log-probabilities [N, V], a new array. Raises VidcapError for NaN and infinity."""
-    logprobs = logits.astype(np.float32)
-    peak = logprobs.max(axis=1, keepdims=True)  # NaN where the row holds one
+    logits = logits.astype(np.float32, copy=False)
+    peak = logits.max(axis=1, keepdims=True)  # NaN where the row holds one
     if not np.isfinite(peak).all():
         raise VidcapError(
             "the model is broken: its logits are not numbers (NaN or infinity); install or export it anew"
         )
-    logprobs -= peak
+    logprobs: NDArray[np.float32] = logits - peak
     logprobs -= np.log(np.exp(logprobs).sum(axis=1, keepdims=True))
     return logprobs
 
@@ -217,10 +219,12 @@ def forbid(logprobs: Floats, tokens: Ints, decoding: Decoding, special: Special)
     logprobs[:, [special.bos, special.pad, special.unk]] = -np.inf
     n, length = decoding.no_repeat_ngram, tokens.shape[1]
     if 0 < n <= length:
-        ngrams = np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)  # [N, n-grams, n]
-        same_start = (ngrams[:, :, :-1] == tokens[:, None, length - n + 1 :]).all(axis=2)
+        count = length - n + 1  # n-grams that are there; the next begins with the last n - 1 tokens
+        same_start = np.ones((len(tokens), count), np.bool_)
+        for i in range(n - 1):
+            same_start &= tokens[:, i : i + count] == tokens[:, count + i, None]
         rows, places = np.nonzero(same_start)
-        logprobs[rows, ngrams[rows, places, -1]] = -np.inf
+        logprobs[rows, tokens[rows, places + n - 1]] = -np.inf
     if length - 1 < decoding.min_tokens:
         logprobs[:, special.eos] = -np.inf
     stuck = logprobs.max(axis=1) == -np.inf
@@ -250,13 +254,13 @@ def largest(values: Floats, n: int) -> tuple[Ints, Floats]:
 
     n passes of argmax, which overwrite `values`: for a beam's few that is faster than a partition, and ties are exact.
     """
-    rows = np.arange(len(values))
-    indices, found = np.empty((len(values), n), np.int64), np.empty((len(values), n), values.dtype)
+    flat, starts = values.reshape(-1), np.arange(len(values)) * values.shape[1]
+    places, found = np.empty((len(values), n), np.int64), np.empty((len(values), n), values.dtype)
     for i in range(n):
-        indices[:, i] = values.argmax(axis=1)
-        found[:, i] = values[rows, indices[:, i]]
-        values[rows, indices[:, i]] = -np.inf
-    return indices, found
+        places[:, i] = best = starts + values.argmax(axis=1)
+        found[:, i] = flat[best]
+        flat[best] = -np.inf
+    return places - starts[:, None], found
 
 
 def sample(logprobs: Floats, totals: Floats, decoding: Decoding, streams: Sequence[np.random.Generator]) -> Candidates:
@@ -322,22 +326,36 @@ def is_done(pool: list[Hypothesis], best_total: float, decoding: Decoding) -> bo
     return to_beat >= decoding.score(best_total, decoding.max_tokens)
 
 
-def update(
-    live: Live, candidates: Candidates, totals: Floats, order: Ints, going: NDArray[np.bool_]
-) -> tuple[Ints, Live]:
-    """The rows [N] that live on, and the hypotheses they become; clips that are not `going` [b] are left out."""
+def update(live: Live, candidates: Candidates, totals: Floats, order: Ints, clips: Ints) -> tuple[Ints, Live]:
+    """The rows [N] that live on, and the hypotheses they become, of these clips."""
 
     def kept(array: NDArray[Any]) -> NDArray[Any]:
-        return np.take_along_axis(array, order, axis=1)[going].reshape(-1, 1)
+        return np.take_along_axis(array, order, axis=1)[clips].reshape(-1, 1)
 
     rows = kept(candidates.rows)[:, 0]
     return rows, Live(
-        clips=live.clips[going],
-        totals=totals[going],
+        clips=live.clips[clips],
+        totals=totals[clips],
         tokens=np.concatenate([live.tokens[rows], kept(candidates.tokens)], axis=1),
         logprobs=np.concatenate([live.logprobs[rows], kept(candidates.logprobs)], axis=1),
         path=np.concatenate([live.path[rows], rows[:, None]], axis=1),
     )
+
+
+def closed_up(going: NDArray[np.bool_]) -> Ints:
+    """The clips that go on, where they are but for the last ones, which take the places of the done ones."""
+    count = np.count_nonzero(going)
+    clips = np.arange(count)
+    clips[~going[:count]] = count + np.flatnonzero(going[count:])
+    return clips
+
+
+def move(arrays: Arrays, places: Ints) -> Arrays:
+    """As `take`, but in place, and only from back to front: a memory is too large to be copied for each done clip."""
+    for array in arrays.values():
+        for to in np.flatnonzero(places != np.arange(len(places))):
+            array[to] = array[places[to]]
+    return {name: array[: len(places)] for name, array in arrays.items()}
 
 
 def take(arrays: Arrays, rows: Ints) -> Arrays:
@@ -378,15 +396,15 @@ def agreement(sentences: Sequence[tuple[int, ...]]) -> Floats:
     The mean cosine of n-gram counts, n = 1 … 4: of like sentences the one in their midst is the safest, as in minimum
     Bayes risk decoding (Kumar and Byrne 2004).
     """
-    similar = np.zeros((len(sentences), len(sentences)))
-    for n in range(1, 5):
-        counted = [Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for tokens in sentences]
-        columns = {ngram: column for column, ngram in enumerate(set().union(*counted))}
-        counts = np.zeros((len(sentences), len(columns)))
-        for row, counter in enumerate(counted):
-            counts[row, [columns[ngram] for ngram in counter]] = list(counter.values())
-        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
-        counts = np.divide(counts, lengths, out=counts, where=lengths > 0)
-        similar += counts @ counts.T
+    columns: dict[tuple[int, ...], int] = {}  # one for each n-gram of any of the sentences
+    held = []
+    for tokens in sentences:
+        ngrams = chain(*(zip(*(tokens[i:] for i in range(n)), strict=False) for n in range(1, 5)))
+        held.append([columns.setdefault(ngram, len(columns)) for ngram in ngrams])
+    counts = np.array([np.bincount(own, minlength=len(columns)) for own in held], np.float64)
+    sizes = np.fromiter(map(len, columns), np.int64)
+    squares = counts**2 @ (sizes[:, None] == np.arange(1, 5))  # [m, 4] summed for each n
+    counts /= np.sqrt(np.maximum(squares, 1))[:, sizes - 1]
+    similar = counts @ counts.T
     shared: Floats = (similar.sum(axis=1) - similar.diagonal()) / (4 * (len(sentences) - 1))
     return shared

@@ -53,7 +53,7 @@ def reward(folder: Path, initial: Path) -> Path:
         initial,
         "references",
         "training=scst",
-        "training.max_epochs=3",
+        "training.max_epochs=2",
         "training.learning_rate=1e-4",
         "training.temperature=0.6",
         "training.unfounded_penalty=0.5",
