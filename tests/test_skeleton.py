@@ -28,7 +28,7 @@ FLOORS = {
     0: {"errors", "parallel", "words"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-ROOM = dict.fromkeys(("media", "plan", "nal", "painter", "hdr", "aperture"), "frames")
+ROOM = dict.fromkeys(("media", "plan", "nal", "painter", "hdr", "aperture"), "frames") | {"cuts": "scenes"}
 WITHOUT_TORCH = {
     "captioner",
     "caption",

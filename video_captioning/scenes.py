@@ -2,31 +2,26 @@
 
     packets → frames → pictures → where a shot begins → stretches → segments
 
-Each arrow is a generator, and only the pictures of the running stretch are held, so that memory stays flat however
-long the video is. The shots are found by PySceneDetect (optional part `scenes`) in the pictures that are held anyway.
+Each arrow is a generator, and only the pictures of the running stretch and of two seconds more are held, so that memory
+stays flat however long the video is. Where shots begin is found in `cuts` (optional part `scenes`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from math import inf
 from pathlib import Path
 from time import perf_counter
 
-from video_captioning.errors import ConfigError, MissingExtraError
+from video_captioning.cuts import AHEAD, Cuts
+from video_captioning.errors import ConfigError
 from video_captioning.frames import Frames, Resize, Sampling, choose, gather, reading, too_far_apart
 from video_captioning.media import Limits, Video, open_video
 from video_captioning.painter import Painter, Pixels, neighbours
 
-Detect = Callable[[Pixels], Iterable[int]]
-"""The next picture → the numbers, from 0, of pictures seen so far with which a shot is now known to begin."""
-
-_HELD = 100_000_000  # bytes of pictures; a stretch with more keeps every other one
-_LAG = 2  # pictures after which is known whether a shot begins
-_SIDE = 32  # pixels; of the pictures in which shots are looked for: as good as 160, and five times as fast
+_HELD = 80_000_000  # bytes of pictures; a stretch with more keeps every other one
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def segments(
     """Cut a video where its scene changes; each segment comes as soon as its end is known.
 
     A video of one scene or a still image is one segment, with the frames of `frames.sample`. Where the pictures of a
-    stretch would take more than 100 MB, its frames are chosen from every other one, or fewer.
+    stretch would take more than 80 MB, its frames are chosen from every other one, or fewer.
 
     Args:
         path: a regular file.
@@ -86,12 +81,13 @@ def segments(
     """
     if sampling.keyframes:
         raise ConfigError("sampling.keyframes is not for segments, which need every frame: leave it out")
-    detect = _detector()
+    cuts = Cuts()
     began = perf_counter()
     with reading(path), open_video(Path(path), limits, threads) as video:
         painter = Painter(video, resize, limits)
-        pictures = ((time, None if frame is None else painter.paint(frame)) for time, frame in neighbours(video.frames()))
-        for start, end, held in _stretches(_marked(pictures, detect), cutting):
+        shown = neighbours(video.frames())
+        pictures = ((time, None if frame is None else painter.paint(frame)) for time, frame in shown)
+        for start, end, held in _stretches(_marked(pictures, cuts), cutting):
             if not held:
                 raise video.no_picture()
             yield Segment(start, end, _choose(held, start, end, sampling, video, painter), perf_counter() - began)
@@ -99,49 +95,33 @@ def segments(
             video.damaged = video.encrypted = 0  # told
 
 
-def _detector() -> Detect:
-    """PySceneDetect's detector for cuts, which compares a change with those around it, so that a pan is none."""
-    try:
-        import cv2
-        from scenedetect import AdaptiveDetector, FrameTimecode
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("cutting a video where its scene changes", "scenes") from error
-    detector = AdaptiveDetector(min_scene_len=0, window_width=_LAG)
-    numbers = count()
-
-    def detect(picture: Pixels) -> list[int]:
-        small = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        clock = FrameTimecode(next(numbers), fps=25.0)  # it counts pictures; when they are shown is for us to know
-        return [cut.frame_num for cut in detector.process_frame(clock, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))]
-
-    return detect
-
-
 def _marked(
-    shown: Iterable[tuple[float, Pixels | None]], detect: Detect
-) -> Iterator[tuple[float, Pixels | None, bool]]:
-    """Each picture with its time and whether a shot begins with it."""
+    shown: Iterable[tuple[float, Pixels | None]], cuts: Cuts
+) -> Iterator[tuple[float, Pixels | None, bool, float]]:
+    """Each picture with its time, whether a shot begins with it, and how far has been read by then."""
     waiting: deque[tuple[int, float, Pixels | None]] = deque()
     beginnings: set[int] = set()
     for number, (time, picture) in enumerate(shown):
         waiting.append((number, time, picture))
-        if picture is not None:
-            beginnings.update(detect(picture))
-        while len(waiting) > (_LAG if picture is not None else 0):
+        beginnings.update(cuts.see(time, picture))
+        known = max(beginnings, default=-1)  # there is none between the last that is waiting and this
+        while waiting and (
+            picture is None or waiting[0][0] <= known or (waiting[0][0] < number - 1 and waiting[0][1] <= time - AHEAD)
+        ):
             place, at, waited = waiting.popleft()
-            yield at, waited, place in beginnings
-            beginnings.discard(place)
+            yield at, waited, place in beginnings, time
+        beginnings.clear()
 
 
 def _stretches(
-    marked: Iterable[tuple[float, Pixels | None, bool]], cutting: Cutting
+    marked: Iterable[tuple[float, Pixels | None, bool, float]], cutting: Cutting
 ) -> Iterator[tuple[float, float, list[tuple[float, Pixels]]]]:
     """(start, end, pictures with their times) of each segment; few of the pictures where they would fill the memory."""
     held: list[tuple[float, Pixels]] = []
     start, cut = 0.0, None  # a cut counts once what follows it has lasted for `shortest`
     by_length, stride = False, 1
-    for number, (time, picture, begins) in enumerate(marked):
-        if cut is not None and time - cut >= cutting.shortest:
+    for number, (time, picture, begins, read) in enumerate(marked):
+        if cut is not None and (time if by_length else read) - cut >= cutting.shortest:
             yield start, cut, [each for each in held if each[0] < cut]
             held = [each for each in held if each[0] >= cut]
             start, cut, stride = cut, None, 1
