@@ -42,6 +42,7 @@ _FLAT = 30.0  # square levels; the variance of a picture of a single colour is l
 
 _STEP = 0.1  # seconds between the samples in which dissolves are looked for
 _COARSE = 16  # pixels, side of a sample: what moves within a shot matters less
+_BACK_IN = 5  # steps in which a shot can be told that comes out of black
 _LENGTHS = (5, 10, 16, 24)  # steps that a dissolve may take
 _CALM = 3  # steps before and after it that change less than it does
 _CALMER = 0.35  # of its change; so much less
@@ -61,7 +62,8 @@ class _Sample(NamedTuple):
     number: int
     time: float  # seconds; of the picture
     levels: Floats  # [256, 3]
-    shape: Floats  # [768] of length 1; the same, whatever the light
+    shape: Floats  # [768] of length 1; the same, whatever the light; 0 for a flat one
+    back: bool  # is a flat one before it?
 
 
 class Cuts:
@@ -78,7 +80,8 @@ class Cuts:
         self._changes: Any = AdaptiveDetector(min_scene_len=0, window_width=_AROUND, min_content_val=_LEAST)
         self._recent: deque[_Picture] = deque()
         self._abrupt: deque[tuple[_Picture, float]] = deque()  # changes to be judged, after so many seconds
-        self._samples: deque[_Sample] = deque(maxlen=max(_LENGTHS) + 2 * _CALM + 1)  # of the running shot; none black
+        self._samples: deque[_Sample] = deque(maxlen=max(_LENGTHS) + 2 * _CALM + 1)  # of the running shot; none flat
+        self._flat = False  # is the last picture of a single colour?
         self._next = 0.0  # seconds; when the next sample is due
 
     def see(self, time: float, picture: Pixels | None) -> list[int]:
@@ -124,8 +127,9 @@ class Cuts:
         while self._next < min(until, last.time + AHEAD):
             sample = sample or self._sample(last)
             if sample.shape.any():
-                self._samples.append(sample)
-                found += self._dissolved(self._next)
+                self._samples.append(sample._replace(back=self._flat))
+                found += self._faded() or self._dissolved(self._next)
+            self._flat = not sample.shape.any()
             self._next += _STEP
         return found
 
@@ -176,7 +180,20 @@ class Cuts:
         shape = _centred(levels)
         power = float(shape @ shape)
         flat = power < _FLAT * len(shape)
-        return _Sample(picture.number, picture.time, levels, np.zeros_like(shape) if flat else shape / np.sqrt(power))
+        return _Sample(picture.number, picture.time, levels, shape * 0 if flat else shape / np.sqrt(power), False)
+
+    def _faded(self) -> list[int]:
+        """The first picture of a second shot that has just come out of black, white or another colour."""
+        samples = list(self._samples)
+        before, after = samples[-3 * _BACK_IN : -_BACK_IN], samples[-_BACK_IN:]
+        if not before or not after[0].back:
+            return []
+        contrasts = [max(float(each.levels.var(0).mean()) for each in side) for side in (before, after)]
+        likeness = np.stack([each.shape for each in before]) @ np.stack([each.shape for each in after]).T
+        if likeness.max() > _ALIKE or min(contrasts) < 4 * _FLAT:
+            return []
+        self._samples = deque(after, self._samples.maxlen)
+        return [after[0].number]
 
     def _dissolved(self, now: float) -> list[int]:
         """The picture from which on the second shot outweighs the first, if a dissolve has just come to rest."""

@@ -24,7 +24,7 @@ from video_captioning.models.efficientnet_lite import EfficientNetLite
 from video_captioning.tokenizer import BOS, EOS, Tokenizer
 
 CONFIG = Seeing(
-    variant=made.NAME, width=16, frozen=2, steps=5, batch_size=4, sizes=(96, SIDE), grow=0.75, warmup=2, interval=2
+    variant=made.NAME, width=16, frozen=2, periods=(5,), batch_size=4, sizes=(96, SIDE), grow=0.75, warmup=2, interval=2
 )
 
 
@@ -200,3 +200,11 @@ def test_the_decoder_is_a_checkpoint_with_its_concepts(seen: Path, prepared: Pat
     memory, _ = model.encode(features, torch.ones(2, 1, dtype=torch.bool))
     assert torch.equal(memory["concepts"], module.decoder.concepts(features[:, :, 0]))
     assert (memory["concepts"].std(0) > 0).all(), "they have learned to tell pictures apart"
+
+
+def test_pictures_grow_in_every_period(data: Path, prepared: Path) -> None:
+    config = replace(CONFIG, periods=(2, 4), grow=0.5)
+    assert config.steps == 6
+    assert [config.period(step) for step in range(7)] == [(0, 2), (1, 2), (0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    sides = [lesson.pictures.shape[-1] for lesson in Lessons(data, prepared, config)]
+    assert sides == [96, SIDE, 96, 96, SIDE, SIDE]
