@@ -118,7 +118,8 @@ def write_damaged_files(make_clip: MakeClip) -> dict[str, str]:
     Path("cut.mp4").write_bytes(data[: packets + (len(data) - packets) // 2])
     path = make_clip(Path("corrupt.mp4"), 10, codec="mjpeg", pix_fmt="yuvj420p")
     with av.open(str(path)) as container:
-        place, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][2]
+        packets_found = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        place, size = packets_found[len(packets_found) // 2]  # which is looked at
     noisy = bytearray(path.read_bytes())
     noisy[place : place + size] = bytes(size)
     path.write_bytes(noisy)

@@ -44,7 +44,7 @@ CONCEPTS = [
 SLOTS = 4  # of them stand in the memory
 CONFIDENCE = {
     "word": {"bias": 0.5, "logprob": 0.4, "support": 0.7, "known": -0.3},
-    "sentence": {"bias": 0.2, "mean": 0.8, "least": 0.3, "logprob": 0.2, "missed": -1.5},
+    "sentence": {"bias": 0.2, "mean": 0.8, "least": 0.3, "logprob": 0.2, "missed": -0.3},
 }
 
 _ROOT = TemporaryDirectory(prefix="vidcap-tests-")
