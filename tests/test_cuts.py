@@ -173,6 +173,14 @@ def test_a_moving_camera_is_no_cut(tmp_path: Path, make_clip: MakeClip, kind: st
     assert starts(make_clip(tmp_path / "moving.mp4", pictures, fps)) == [0]
 
 
+def test_a_camera_that_passes_a_wall_or_is_jerked_is_no_cut(tmp_path: Path, make_clip: MakeClip) -> None:
+    page = np.concatenate([scene(1, smooth=True), np.full_like(scene(1), (90, 130, 200)), scene(2, smooth=True)], 1)
+    wall = [page[:, left : left + SIZE[0]] for left in range(0, 320, 3)]
+    assert starts(make_clip(tmp_path / "wall.mp4", wall, 25)) == [0]
+    jerk = [np.roll(scene(1, (8, 6), smooth=True), number // 3 + 10 * (number > 60), 1) for number in range(125)]
+    assert starts(make_clip(tmp_path / "jerk.mp4", jerk, 25)) == [0]
+
+
 def test_an_object_that_crosses_is_no_cut(tmp_path: Path, make_clip: MakeClip) -> None:
     pictures = [each.copy() for each in shot(1, 125)]
     for number in range(40, 80):

@@ -7,8 +7,9 @@ few pictures it has:
 - A slide is on screen for so long that nothing is around it; a new one may differ in part of the picture only.
 - A flash is followed by what was there before it. So is a lamp that is switched on, but for its brightness.
 - Black is no shot: it belongs to the one before, and what comes after it is compared with what came before it.
-- While one shot dissolves into the next, or fades through one colour, each picture is a mixture of the two (and that
+- While one shot dissolves into the next, or fades through a colour, each picture is a mixture of the two (and that
   colour). A pan or a zoom changes a picture along its own gradients, which a mixture does not.
+- A camera that is jerked shows the same picture, shifted.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _AROUND = 2  # pictures before and after a change that it must stand out from
 _CONTENT = 15.0  # levels of hue, saturation and value; a change of so much is a cut
 _UNLIKE = 5.0  # the same, if the pictures also have nothing in common
 _LEAST = 0.6  # the same, between two slides
+_JERKED = 0.9  # likeness with the camera moved, if it is much less without; such a change is no cut
 _CHANGED = 0.05  # share of the picture that is new with a new slide; a bullet that appears is less
 _SLIDE = 1.2  # seconds; a picture that is shown for longer is a slide, and no part of a slow video
 
@@ -42,7 +44,7 @@ _FLAT = 30.0  # square levels; the variance of a picture of a single colour is l
 
 _STEP = 0.1  # seconds between the samples in which dissolves are looked for
 _COARSE = 16  # pixels, side of a sample: what moves within a shot matters less
-_BACK_IN = 5  # steps in which a shot can be told that comes out of black
+_BACK_IN = 5  # steps in which a shot that comes out of black or white can be told
 _LENGTHS = (5, 10, 16, 24)  # steps that a dissolve may take
 _CALM = 3  # steps before and after it that change less than it does
 _CALMER = 0.35  # of its change; so much less
@@ -63,7 +65,7 @@ class _Sample(NamedTuple):
     time: float  # seconds; of the picture
     levels: Floats  # [256, 3]
     shape: Floats  # [768] of length 1; the same, whatever the light; 0 for a flat one
-    back: bool  # is a flat one before it?
+    back: bool  # does it come out of black or white?
 
 
 class Cuts:
@@ -81,7 +83,7 @@ class Cuts:
         self._recent: deque[_Picture] = deque()
         self._abrupt: deque[tuple[_Picture, float]] = deque()  # changes to be judged, after so many seconds
         self._samples: deque[_Sample] = deque(maxlen=max(_LENGTHS) + 2 * _CALM + 1)  # of the running shot; none flat
-        self._flat = False  # is the last picture of a single colour?
+        self._faint = False  # is the last picture black or white?
         self._next = 0.0  # seconds; when the next sample is due
 
     def see(self, time: float, picture: Pixels | None) -> list[int]:
@@ -126,10 +128,11 @@ class Cuts:
         sample = None
         while self._next < min(until, last.time + AHEAD):
             sample = sample or self._sample(last)
-            if sample.shape.any():
-                self._samples.append(sample._replace(back=self._flat))
+            flat = not sample.shape.any()
+            if not flat:
+                self._samples.append(sample._replace(back=self._faint))
                 found += self._faded() or self._dissolved(self._next)
-            self._flat = not sample.shape.any()
+            self._faint = flat and abs(float(sample.levels.mean()) - 127.5) > 100
             self._next += _STEP
         return found
 
@@ -144,7 +147,9 @@ class Cuts:
             one, other = (self._cv2.cvtColor(each.small, self._cv2.COLOR_RGB2HSV) for each in (last, first))
             content = float(self._cv2.absdiff(one, other).mean())
             before, after = self._levels([last, first])
-            sure = content >= _CONTENT or (content >= _UNLIKE and _likeness(before, after) < 0.4)
+            likeness, panned = _likeness(before, after), _shifted(before, after)
+            jerked = panned > _JERKED and 1 - panned < (1 - likeness) / 2 and first.time - last.time < _SLIDE
+            sure = (content >= _CONTENT or (content >= _UNLIKE and likeness < 0.4)) and not jerked
             new = float((self._cv2.absdiff(last.small, first.small).max(2) > 12).mean())
             if sure:
                 self._abrupt.append((first, _FLASH))
@@ -183,7 +188,7 @@ class Cuts:
         return _Sample(picture.number, picture.time, levels, shape * 0 if flat else shape / np.sqrt(power), False)
 
     def _faded(self) -> list[int]:
-        """The first picture of a second shot that has just come out of black, white or another colour."""
+        """The first picture of a second shot that has come out of black or white."""
         samples = list(self._samples)
         before, after = samples[-3 * _BACK_IN : -_BACK_IN], samples[-_BACK_IN:]
         if not before or not after[0].back:
