@@ -124,6 +124,12 @@ class _Reader:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
+def _open_container(file: BinaryIO, limits: Limits) -> InputContainer:
+    """With no way to another file or address. Raises av.FFmpegError."""
+    options = {"protocol_whitelist": "none", "max_pixels": str(limits.pixels)}
+    return av.open(_Reader(file), "r", metadata_errors="ignore", options=options)
+
+
 @contextmanager
 def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterator[Video]:
     """Open `path` and choose its video stream; no frame has been decoded yet.
@@ -134,10 +140,9 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
         head = file.read(_HEAD)
         file.seek(0)
         _refuse_playlist(path, head)
-        clock = _gif_clock(file) if head.startswith(b"GIF8") else {}
-        options = {"protocol_whitelist": "none", "max_pixels": str(limits.pixels)}
+        clock = _gif_clock(file, limits) if head.startswith(b"GIF8") else {}
         try:
-            container = av.open(_Reader(file), "r", metadata_errors="ignore", options=options)
+            container = _open_container(file, limits)
         except av.FFmpegError as error:
             raise _unknown_content(path, head) from error
         with container:
@@ -149,7 +154,7 @@ def open_video(path: Path, limits: Limits, threads: int | None = None) -> Iterat
             codec.options = {"max_pixels": str(limits.pixels)}
             codec.thread_type = "AUTO"
             codec.thread_count = min(threads or available_cores(), MOST_THREADS)
-            video = Video(path, container, stream, limits.duration, clock)
+            video = Video(path, container, stream, limits, clock)
             video.check_duration(video.duration or 0.0)
             yield video
 
@@ -163,12 +168,12 @@ class Video:
     """
 
     def __init__(
-        self, path: Path, container: InputContainer, stream: VideoStream, longest: float, clock: Mapping[int, int]
+        self, path: Path, container: InputContainer, stream: VideoStream, limits: Limits, clock: Mapping[int, int]
     ) -> None:
         """A stream to be read.
 
         Args:
-            longest: seconds after which reading ends with TooLargeError.
+            limits: beyond which reading ends with TooLargeError.
             clock: what a timestamp of the stream, or its end, becomes, if anything, in the same units.
         """
         self.path = path
@@ -177,7 +182,7 @@ class Video:
         self.damaged = 0  # packets that could not be read or decoded
         self.encrypted = 0  # packets left out because they are encrypted
         self.end: float | None = None  # seconds at which the last frame leaves the screen; known after a whole pass
-        self._longest = longest
+        self._limits = limits
         self._clock = clock
         self._container = container
         self._codec = stream.codec_context
@@ -226,8 +231,8 @@ class Video:
 
     def check_duration(self, seconds: float) -> None:
         """Raises TooLargeError where a clip that lasts so long is beyond the limit."""
-        if seconds > self._longest:
-            problem = f"it lasts {seconds:.0f} s or more, the limit is {self._longest:g} s"
+        if seconds > self._limits.duration:
+            problem = f"it lasts {seconds:.0f} s or more, the limit is {self._limits.duration:g} s"
             raise TooLargeError(self.path, problem, "cut it into shorter clips first")
 
     @property
@@ -243,16 +248,23 @@ class Video:
             return aperture.read(file, self._container.streams.video.index(self.stream))
 
     def transparency(self) -> npt.NDArray[np.uint8] | None:
-        """Of a still picture that keeps it in a stream of its own, as AVIF does: opacity `[height, width]`."""
+        """Opacity `[height, width]` of a still picture that keeps it in a stream of its own, as AVIF does.
+
+        None where there is no such stream, or it is damaged.
+        """
         if self._container.metadata.get("major_brand") not in _PICTURE_BRANDS:
             return None
         size = self._codec.width, self._codec.height
-        for stream in self._container.streams.video:
+        for place, stream in enumerate(self._container.streams.video):
             codec = stream.codec_context
             if stream is not self.stream and codec and codec.pix_fmt in _GRAY and (codec.width, codec.height) == size:
-                with self.path.open("rb") as file, av.open(_Reader(file), "r", metadata_errors="ignore") as again:
-                    frame = next(again.decode(again.streams.video[self._container.streams.video.index(stream)]))
-                    return frame.to_ndarray(format="gray").astype(np.uint8)
+                with (
+                    suppress(av.FFmpegError),
+                    self.path.open("rb") as file,
+                    _open_container(file, self._limits) as again,
+                ):
+                    frame = next(again.decode(again.streams.video[place]), None)
+                    return frame.to_ndarray(format="gray").astype(np.uint8) if frame else None
         return None
 
     def seek(self, time: float) -> None:
@@ -390,14 +402,15 @@ def _is_animated_webp(path: Path) -> bool:
     return head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
-def _gif_clock(file: BinaryIO) -> dict[int, int]:
+def _gif_clock(file: BinaryIO, limits: Limits) -> dict[int, int]:
     """What browsers make of the timestamps of a GIF and of its end, in 1/100 s: too short a delay becomes 10."""
     clock, end, shown = {}, 0, 0
-    with suppress(av.FFmpegError), av.open(_Reader(file), "r", metadata_errors="ignore") as container:
+    with suppress(av.FFmpegError, IndexError), _open_container(file, limits) as container:
         for packet in container.demux(video=0):
             if packet.size and packet.pts is not None:
                 clock[packet.pts] = shown
                 end, shown = packet.pts + (packet.duration or 0), shown + _gif_delay(packet.duration or 0)
+    if clock:
         clock[end] = shown
     file.seek(0)
     return clock
