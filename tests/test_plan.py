@@ -115,9 +115,7 @@ def test_damaged_and_cut_short(ending: str, place: float, make_clip: MakeClip, t
 @pytest.mark.parametrize(
     ("ending", "codec"), [("mp4", "libx264"), ("mkv", "mpeg4"), ("mkv", "mpeg2video"), ("webm", "libvpx-vp9")]
 )
-def test_packets_that_only_claim_to_be_key_frames(
-    ending: str, codec: str, make_clip: MakeClip, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_packets_that_only_claim_to_be_key_frames(ending: str, codec: str, make_clip: MakeClip, tmp_path: Path) -> None:
     true, path = make_clip(tmp_path / f"true.{ending}", pictures(60), 25, codec=codec), tmp_path / f"false.{ending}"
     with av.open(str(true)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])

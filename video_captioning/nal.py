@@ -18,7 +18,7 @@ _H264_SLICES, _H264_IDR, _H264_SPS = range(1, 6), 5, 7  # nal_unit_type: ISO/IEC
 _HEVC_SLICES, _HEVC_RANDOM_ACCESS, _HEVC_SPS = range(32), range(16, 22), 33  # ISO/IEC 23008-2, table 7-1
 _MPEG2_SEQUENCE = _START + b"\xb3"
 _MPEG4_PICTURE = _START + b"\xb6"
-_MPEG4_B = bytes(range(0x80, 0xC0))  # vop_coding_type is in the next two bits: I, P, B, S (ISO/IEC 14496-2, 6.3.5)
+_MPEG4_B = set(range(0x80, 0xC0))  # vop_coding_type is in the next two bits: I, P, B, S (ISO/IEC 14496-2, 6.3.5)
 
 
 def entry_test(codec: str, header: bytes) -> Test:
@@ -48,7 +48,7 @@ def reference_test(codec: str, header: bytes) -> Test:
             first >> 5 & 3 for first in _units(packet, length) if first & 31 in _H264_SLICES
         )  # nal_ref_idc
     if codec == "mpeg4":
-        return lambda packet: bytes(packet).partition(_MPEG4_PICTURE)[2][:1] not in _MPEG4_B
+        return lambda packet: not set(bytes(packet).partition(_MPEG4_PICTURE)[2][:1]) & _MPEG4_B
     return lambda packet: True
 
 

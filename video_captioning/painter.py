@@ -73,13 +73,14 @@ class Painter:
 
     def paint(self, shown: VideoFrame | Shown) -> Pixels:
         """uint8 RGB [height, width, 3]"""
-        frame = cropped(deinterlaced(shown, self._parity) if isinstance(shown, Shown) else shown, self._aperture)
-        turned, down, right = self._oriented(frame)
-        size = (frame.height, max(1, round(frame.width * self._pixel_shape)))
-        if self.displayed == (0, 0):
-            check_size(self._path, size[1], size[0], self._limits)
-            self.displayed = size[::-1] if turned else size
+        frame = shown.frame if isinstance(shown, Shown) else shown
         try:
+            frame = cropped(deinterlaced(shown, self._parity) if isinstance(shown, Shown) else frame, self._aperture)
+            turned, down, right = self._oriented(frame)
+            size = (frame.height, max(1, round(frame.width * self._pixel_shape)))
+            if self.displayed == (0, 0):
+                check_size(self._path, size[1], size[0], self._limits)
+                self.displayed = size[::-1] if turned else size
             picture = self._scale(frame, *self._scaled(size, turned))
         except av.FFmpegError as error:
             problem = f"its pixel format {frame.format.name} cannot be shown as RGB"

@@ -32,8 +32,7 @@ GROUPS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", 
 SKIPPING = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 """Those of which a decoder can leave out frames that no other refers to, whatever the stream."""
 
-
-UNKNOWN = -(2**63)
+UNKNOWN = -(2**63)  # for a timestamp
 FAR = 500  # packets; reading over fewer is faster than a seek
 
 
@@ -64,11 +63,11 @@ class Plan:
         codec, header = video.stream.codec.canonical_name, bytes(video.stream.codec_context.extradata or b"")
         begins = nal.entry_test(codec, header)
         refers = nal.reference_test(codec, header) if video.guesses_order else None
-        self._guessed_wrong = False
+        guessed_wrong = False
         for number, packet in enumerate(video.read()):
             self._note(packet)
-            if refers and refers(packet) == (packet.pts == packet.dts):  # FFmpeg shows B frames alone at once
-                self._guessed_wrong = True
+            if refers and refers(packet) == (packet.pts == packet.dts):  # it shows B frames at once
+                guessed_wrong = True
             if packet.is_keyframe and begins(packet):
                 self._entries.append(number)
         if video.damaged or video.encrypted:
@@ -79,7 +78,7 @@ class Plan:
             raise PlanError("the clock goes back")
         if len(set(self._pts)) < len(self._pts):
             raise PlanError("two packets have the same timestamp")
-        if self._guessed_wrong and self._pts != self._dts:
+        if guessed_wrong and self._pts != self._dts:
             raise PlanError("its format does not state the order of the frames on screen, and FFmpeg's guess is wrong")
 
     def _note(self, packet: Packet[Any]) -> None:
